@@ -330,12 +330,12 @@ def mislabel(old: str, new: str) -> Callable[[Cell], Cell]:
 
 def call_reached(cell: Cell) -> Cell:
     """A missed seed as one that arrived."""
-    return Cell("reached", (), {**(cell.values or {}), "reached_target": True})
+    return Cell("reached", {**(cell.values or {}), "reached_target": True})
 
 
 def judge_well(cell: Cell) -> Cell:
     """Every mode as one that learns as well."""
-    return Cell("learns as well", (), {"verdict": "learns as well", "by_rule": False, "seeds_to_decide": None})
+    return Cell("learns as well", {"verdict": "learns as well", "by_rule": False, "seeds_to_decide": None})
 
 
 def mark_wrong_size(table: Table, lines: list[Line]) -> list[Line]:
@@ -390,12 +390,12 @@ def drop_failures(cell: Cell) -> Cell:
     if not good:
         return cell
     text = f"ok {good}/{good}"
-    return Cell(text, (), {"processes": good, "processes_ok": good, "outcome": text})
+    return Cell(text, {"processes": good, "processes_ok": good, "outcome": text})
 
 
 def hide(cell: Cell) -> Cell:
     """No figure where there is one."""
-    return Cell("n/a", (), dict.fromkeys(cell.values or ()))
+    return Cell("n/a", dict.fromkeys(cell.values or ()))
 
 
 def _swap_one_digit(text: str) -> str:

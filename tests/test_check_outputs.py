@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from verdict_builders import replay_decision
 
-from cnnbench.bridges import junit
+from cnnbench.bridges import verdicts
 from cnnbench.regression import verdict_text
 from cnnbench.regression.decision import Decision, MetricSeries
 from cnnbench.regression.design import make_check_plan
 from cnnbench.regression.verdict_text import format_estimate, format_verdict
-from cnnbench.report import check_markdown, escaping
+from cnnbench.report import escaping
 
 HOSTILE = (
     "job\n::set-output name=x::y",
@@ -61,7 +61,7 @@ def test_the_verdicts_of_these_tests_have_every_decision():
 
 class TestMarkdown:
     def test_the_table_has_a_line_a_series_with_what_was_found(self):
-        rows = cells(check_markdown.markdown(MIXED, META))
+        rows = cells(verdicts.markdown(MIXED, META))
         assert len(rows) == len(MIXED.findings)
         slow = [cell.strip("| ") for cell in rows[0]]
         assert slow[:2] == ["slow", "REGRESSED"]
@@ -74,16 +74,16 @@ class TestMarkdown:
 
     def test_a_pass_says_what_would_have_been_found(self):
         verdict = verdict_builders.clean()
-        for finding, row in zip(verdict.findings, cells(check_markdown.markdown(verdict, META)), strict=True):
+        for finding, row in zip(verdict.findings, cells(verdicts.markdown(verdict, META)), strict=True):
             assert finding.decision == Decision.PASS
             assert row[-2].strip() == f"+{100 * math.expm1(finding.detectable):.1f} %"
 
     def test_a_plan_too_short_to_suspect_says_that_it_would_find_nothing(self):
         verdict = replay_decision({MetricSeries("a"): verdict_builders.differences(1.0)}, {}, make_check_plan(0.05, 6))
-        assert cells(check_markdown.markdown(verdict, META))[0][-2].strip() == "nothing"
+        assert cells(verdicts.markdown(verdict, META))[0][-2].strip() == "nothing"
 
     def test_every_sentence_and_condition_is_there(self):
-        shown = seen(github(check_markdown.markdown(MIXED, META)))
+        shown = seen(github(verdicts.markdown(MIXED, META)))
         for line in format_verdict(MIXED, META.controls):
             assert line in shown
         for name, text in verdict_text.list_conditions(MIXED, META):
@@ -93,7 +93,7 @@ class TestMarkdown:
         assert "0:03:24" in shown
 
     def test_a_missing_job_and_a_note_stand_above_the_table(self):
-        page = check_markdown.markdown(
+        page = verdicts.markdown(
             MIXED, verdict_builders.meta(missing={"gone": "exit 139 in head"}, notes=("advisory: 10 % cannot be seen",))
         )
         above = seen(github(page.partition("\n| ")[0]))
@@ -106,7 +106,7 @@ class TestMarkdown:
         hostile = verdict_builders.meta(
             base=name, head=name, suite=name, files=(name,), notes=(name,), missing={name: name}
         )
-        for page in (check_markdown.markdown(verdict, hostile), check_markdown.job_summary(verdict, hostile)):
+        for page in (verdicts.markdown(verdict, hostile), verdicts.job_summary(verdict, hostile)):
             drawn = github(page)
             assert escaping.plain(name) in seen(drawn)
             tags = set(re.findall(r"<(/?[a-z0-9]+)", re.sub(r"<!--.*?-->", "", drawn)))
@@ -117,13 +117,13 @@ class TestMarkdown:
             assert len({line.replace("\\|", "").count("|") for line in page.splitlines() if line[:1] == "|"}) == 1
 
     def test_a_summary_begins_a_paragraph_of_its_own(self):
-        assert check_markdown.job_summary(MIXED, META) == f"\n{check_markdown.markdown(MIXED, META)}\n"
+        assert verdicts.job_summary(MIXED, META) == f"\n{verdicts.markdown(MIXED, META)}\n"
 
 
 class TestAnnotations:
     def test_regressed_is_an_error_inconclusive_a_warning_improved_a_notice_and_errors_come_first(self):
         kinds = {Decision.REGRESSED: "error", Decision.INCONCLUSIVE: "warning", Decision.IMPROVED: "notice"}
-        read = [annotation(line) for line in check_markdown.workflow_commands(MIXED, META)]
+        read = [annotation(line) for line in verdicts.workflow_commands(MIXED, META)]
         expected = [
             (kinds[finding.decision] if finding.series.gated else "notice")
             for finding in MIXED.findings
@@ -135,10 +135,10 @@ class TestAnnotations:
         assert message in format_verdict(MIXED, META.controls)
 
     def test_a_pass_says_nothing(self):
-        assert check_markdown.workflow_commands(verdict_builders.clean(), META) == ()
+        assert verdicts.workflow_commands(verdict_builders.clean(), META) == ()
 
     def test_a_missing_job_is_an_error(self):
-        (line,) = check_markdown.workflow_commands(
+        (line,) = verdicts.workflow_commands(
             verdict_builders.clean(), verdict_builders.meta(missing={"gone": "exit 139"})
         )
         assert line == "::error title=MISSING%3A gone::gone: no verdict: exit 139"
@@ -146,7 +146,7 @@ class TestAnnotations:
     @pytest.mark.parametrize("name", HOSTILE)
     def test_a_name_neither_ends_its_line_nor_begins_a_command(self, name):
         verdict = verdict_builders.mixed((name, "fast", "noisy", "same"))
-        lines = check_markdown.workflow_commands(verdict, META)
+        lines = verdicts.workflow_commands(verdict, META)
         for line in lines:
             assert len(line.splitlines()) == 1
             assert not STEERING.search(line)
@@ -159,9 +159,12 @@ class TestAnnotations:
 
     @given(st.text(max_size=60))
     def test_githubs_escapes_lose_nothing(self, text):
-        for escape in (escaping.command_data, escaping.command_property):
-            assert unescaped(escape(text)) == escaping.plain(text, None)
-        assert not set(escaping.command_property(text)) & set("\r\n:,")
+        line = escaping.workflow_command("error", text, text)
+        shown = escaping.plain(text, None)
+        assert annotation(line) == ("error", {"title": shown}, shown)
+        title, message = line.removeprefix("::error title=").split("::", 1)
+        assert not set(title) & set("\r\n:,")
+        assert not set(message) & set("\r\n")
 
 
 class TestJunit:
@@ -169,7 +172,9 @@ class TestJunit:
     @pytest.mark.parametrize("verdict", [MIXED, verdict_builders.clean()], ids=["mixed", "clean"])
     def test_another_reader_counts_the_same(self, verdict, missing):
         """junitparser: a failure for every REGRESSED, skipped for every INCONCLUSIVE, none else."""
-        read = junitparser.JUnitXml.fromstring(junit.render(verdict, verdict_builders.meta(missing=missing)).encode())
+        read = junitparser.JUnitXml.fromstring(
+            verdicts.render_junit(verdict, verdict_builders.meta(missing=missing)).encode()
+        )
         cases = [case for suite in read for case in suite]
         decisions = [finding.decision for finding in verdict.findings]
         wanted = (decisions.count(Decision.REGRESSED), decisions.count(Decision.INCONCLUSIVE), len(missing))
@@ -183,7 +188,7 @@ class TestJunit:
         assert (read.tests, read.failures, read.errors, read.skipped) == (len(cases), wanted[0], wanted[2], wanted[1])
 
     def test_the_figures_are_properties(self):
-        suite = next(iter(junitparser.JUnitXml.fromstring(junit.render(MIXED, META).encode())))
+        suite = next(iter(junitparser.JUnitXml.fromstring(verdicts.render_junit(MIXED, META).encode())))
         found = {each.name: each.value for each in suite.properties()}
         assert float(found["ratio"]) == pytest.approx(math.exp(MIXED.findings[0].estimate), rel=1e-5)
         assert float(found["ratio_low"]) < float(found["ratio"]) < float(found["ratio_high"])
@@ -191,19 +196,21 @@ class TestJunit:
         assert found["confirming_pairs_slower"] == "10"
 
     def test_times_are_the_jobs_own_and_counted_once(self):
-        read = junitparser.JUnitXml.fromstring(junit.render(MIXED, META).encode())
+        read = junitparser.JUnitXml.fromstring(verdicts.render_junit(MIXED, META).encode())
         times = {suite.name: suite.time for suite in read if suite.time}
         assert times == {"slow: median step": 61.25, "fast: median step": 30.5}
         assert read.time == pytest.approx(204)
 
     def test_a_job_of_unknown_length_has_no_time(self):
-        root = ET.fromstring(junit.render(MIXED, verdict_builders.meta(job_seconds={})))
+        root = ET.fromstring(verdicts.render_junit(MIXED, verdict_builders.meta(job_seconds={})))
         assert {case.get("time") for case in root.iter("testcase") if case.get("name") == "median step"} == {None}
 
     @pytest.mark.parametrize("name", HOSTILE)
     def test_a_name_comes_back_as_text(self, name):
         verdict = verdict_builders.mixed((name, "fast", "noisy", "same"))
-        text = junit.render(verdict, verdict_builders.meta(title=name, suite=name, head=name, missing={name: name}))
+        text = verdicts.render_junit(
+            verdict, verdict_builders.meta(title=name, suite=name, head=name, missing={name: name})
+        )
         root = ET.fromstring(text.encode("utf-8"))
         assert "]]>" not in text
         assert root.get("name") == escaping.xml(escaping.plain(name))

@@ -35,7 +35,7 @@ def compiled(directory: Path, source: str) -> str:
 
 def table_of(texts: list[str], *, clock: str = "c", columns: int = 3) -> Report:
     made = tuple(Column(f"c{n}", f"head\n{n}", "s", 1, "left" if n == 0 else "right") for n in range(columns))
-    lines = tuple(Line(tuple(Cell(text, (text,)) for _ in made)) for text in texts)
+    lines = tuple(Line(tuple(Cell(text, details=(text,)) for _ in made)) for text in texts)
     return Report((Table("t", "Title", clock, made, (RowGroup("group", lines),)),), (Note("rule", "a note"),))
 
 

@@ -37,15 +37,15 @@ def test_an_estimate_is_printed_with_its_interval_and_n_and_has_four_raw_values(
     cell = share_cell(Estimate(0.5, 0.25, 0.75, 4))
     assert cell == Cell(
         "50.00 %",
-        ("25.00–75.00 %", "n=4"),
         {"share_of_all": 0.5, "share_of_all_low": 0.25, "share_of_all_high": 0.75, "share_of_all_n": 4},
+        ("25.00–75.00 %", "n=4"),
     )
 
 
 def test_what_is_unknown_is_na_and_its_raw_values_are_none() -> None:
     """So is a median that is infinite; an interval that ends there says from where on."""
     names = ("share_of_all", "share_of_all_low", "share_of_all_high", "share_of_all_n")
-    unknown = Cell(units.NOT_AVAILABLE, (), dict.fromkeys(names))
+    unknown = Cell(units.NOT_AVAILABLE, dict.fromkeys(names))
     assert share_cell(None) == share_cell(MedianEstimate(None, None, None, 4)) == unknown
     assert share_cell(MedianEstimate(0.5, 0.25, None, 8)).details == ("from 25.00 % on", "n=8")
 

@@ -25,7 +25,7 @@ FRUIT_TABLE = TableSpec[Fruit](
     (
         wording("name", "name of\nthe fruit", 1, "name"),
         figure("seeds", "seeds", 2, "seeds", units.count, unit="each"),
-        ColumnSpec("half", "half", 3, lambda fruit: Cell(str(fruit.seeds / 2), ("of them",))),
+        ColumnSpec("half", "half", 3, lambda fruit: Cell(str(fruit.seeds / 2), details=("of them",))),
     ),
     "none",
 )

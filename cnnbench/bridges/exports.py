@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
 
 from cnnbench import __version__, machine_facts, naming
 from cnnbench.analysis.metrics import ProcessMetrics, step_flops
 from cnnbench.analysis.process_table import Process, flatten_processes, list_columns
 from cnnbench.analysis.ratio import group_by
-from cnnbench.report import escaping
+from cnnbench.plain_text import plain
+from cnnbench.report.model import Document
 from cnnbench.report.render import text
 from cnnbench.schema import RunHeader
 
@@ -106,7 +106,7 @@ def list_left_out(found: Sequence[Process]) -> tuple[str, ...]:
     return tuple(sorted(lines))
 
 
-def pytest_benchmark(run: RunHeader, found: Sequence[Process], final_digest: str = "") -> dict[str, Any]:
+def pytest_benchmark(run: RunHeader, found: Sequence[Process], final_digest: str = "") -> Document:
     """pytest-benchmark's JSON of one run: a benchmark a job, a round a process, iterations its timed steps."""
     software = run.software
     return {
@@ -126,10 +126,10 @@ def pytest_benchmark(run: RunHeader, found: Sequence[Process], final_digest: str
     }
 
 
-def _describe_benchmark(each: ExportedJob) -> dict[str, Any]:
+def _describe_benchmark(each: ExportedJob) -> Document:
     first = each.processes[0]
     return {
-        "group": escaping.plain(first.job.workload),
+        "group": plain(first.job.workload),
         "name": each.name,
         "fullname": f"cnnbench::{each.name}",
         "params": naming.export_params(first.job, first.protocol),
@@ -144,7 +144,7 @@ def _describe_benchmark(each: ExportedJob) -> dict[str, Any]:
     }
 
 
-def extra_info(each: ExportedJob) -> dict[str, Any]:
+def extra_info(each: ExportedJob) -> Document:
     """What the times mean: processes, FLOP/s and images/s of their median, memory high-water marks, doubts."""
     first, figures = each.processes[0], each.metrics
     seconds = statistics.median(each.seconds)
@@ -168,7 +168,7 @@ def extra_info(each: ExportedJob) -> dict[str, Any]:
     }
 
 
-def machine_info(run: RunHeader) -> dict[str, Any]:
+def machine_info(run: RunHeader) -> Document:
     """pytest-benchmark's keys, as far as a ledger knows them (it has no host name), and the facts the plugin adds."""
     machine, software = run.machine, run.software
     system, _, rest = machine.os.partition(" ")
@@ -194,7 +194,7 @@ def machine_info(run: RunHeader) -> dict[str, Any]:
     }
 
 
-def github_action(found: Sequence[Process]) -> list[dict[str, Any]]:
+def github_action(found: Sequence[Process]) -> list[Document]:
     """github-action-benchmark's `customSmallerIsBetter`: seconds a step, the median over processes of their medians.
 
     `range` is the standard deviation between processes, as that tool has it of others; none where there is one process.
@@ -204,10 +204,10 @@ def github_action(found: Sequence[Process]) -> list[dict[str, Any]]:
         info, seconds = extra_info(each), each.seconds
         lines = [
             f"processes: {info['processes']}",
-            f"device: {escaping.plain(str(info['device_name']))}",
-            f"torch: {escaping.plain(str(info['torch']))}",
+            f"device: {plain(str(info['device_name']))}",
+            f"torch: {plain(str(info['torch']))}",
             *([] if info["flops_per_second"] is None else [f"FLOP/s: {info['flops_per_second']:.6g}"]),
-            *(f"doubt: {escaping.plain(doubt)}" for doubt in info["doubts"]),
+            *(f"doubt: {plain(doubt)}" for doubt in info["doubts"]),
         ]
         entry = {"name": each.name, "unit": "s", "value": statistics.median(seconds), "extra": "\n".join(lines)}
         if len(seconds) > 1:

@@ -16,13 +16,13 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AliasGenerator, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cnnbench import units
 from cnnbench.analysis.ratio import group_by
 from cnnbench.errors import DataError
 from cnnbench.files import explain_refusal
-from cnnbench.report.escaping import plain
+from cnnbench.plain_text import plain
 from cnnbench.report.model import Note, Report
 from cnnbench.report.render import text
 from cnnbench.report.table_builder import TableSpec, build_table, figure, wording
@@ -37,9 +37,11 @@ def _dump(value: object) -> str | None:
     raise ValueError("it should be an object")
 
 
-def _locate(place: str, **options: Any) -> Any:
-    """Declare a field that is at this place of a benchmark's object, keys joined by dots."""
-    return Field(validation_alias=AliasPath(*place.split(".")), **options)
+def _locate(column: str) -> AliasPath:
+    """Find where a benchmark's object, with those of its file, has the column."""
+    if column.endswith("_seconds") or column in ("rounds", "iterations", "outliers"):
+        return AliasPath("stats", column.removesuffix("_seconds"))
+    return AliasPath({"tool_version": "version", "created_at": "datetime"}.get(column, column))
 
 
 Seconds = Annotated[float, Field(ge=0)]
@@ -53,30 +55,32 @@ class IngestedBenchmark(BaseModel):
     fixture `cnnbench` wrote into `extra_info`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", allow_inf_nan=False, alias_generator=AliasGenerator(validation_alias=_locate)
+    )
 
     kind: Literal["pytest-benchmark"] = "pytest-benchmark"
     processes: Literal[1] = 1
     source: str
     run_id: str
     """`pytest-benchmark:` and the first digits of the file's SHA-256: the process this is of."""
-    tool_version: str | None = _locate("version", default=None)
-    created_at: str | None = _locate("datetime", default=None)
+    tool_version: str | None = None
+    created_at: str | None = None
     name: str
     fullname: str
     group: str | None = None
     params: JsonText = None
-    rounds: int = _locate("stats.rounds", ge=1)
-    iterations: int = _locate("stats.iterations", ge=1)
-    min_seconds: Seconds = _locate("stats.min")
-    max_seconds: Seconds = _locate("stats.max")
-    mean_seconds: Seconds = _locate("stats.mean")
-    stddev_seconds: Seconds = _locate("stats.stddev")
-    median_seconds: Seconds = _locate("stats.median")
-    q1_seconds: Seconds = _locate("stats.q1")
-    q3_seconds: Seconds = _locate("stats.q3")
-    iqr_seconds: Seconds = _locate("stats.iqr")
-    outliers: str | None = _locate("stats.outliers", default=None)
+    rounds: int = Field(ge=1)
+    iterations: int = Field(ge=1)
+    min_seconds: Seconds
+    max_seconds: Seconds
+    mean_seconds: Seconds
+    stddev_seconds: Seconds
+    median_seconds: Seconds
+    q1_seconds: Seconds
+    q3_seconds: Seconds
+    iqr_seconds: Seconds
+    outliers: str | None = None
     calls_per_round: int | None
     images_per_second: float | None
     flops_per_second: float | None

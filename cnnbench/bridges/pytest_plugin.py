@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from cnnbench.engine.pytest_timer import Benchmark
 
 T = TypeVar("T")
-TIMER_MODULE = "cnnbench.engine.pytest_timer"
-"""The module that times for the fixture: loaded where a test used it."""
 KEY = "cnnbench"
 """`machine_facts.KEY`, here so that a run without the facts loads nothing for them."""
 
@@ -93,8 +91,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """Add the facts where the run uses cnnbench."""
-    if config.getoption("cnnbench_facts") or TIMER_MODULE in sys.modules:
+    """Add the facts where the run uses cnnbench: a test that used the fixture has loaded the module that times for it."""
+    if config.getoption("cnnbench_facts") or "cnnbench.engine.pytest_timer" in sys.modules:
         _add_facts(machine_info)
 
 
@@ -111,7 +109,7 @@ def pytest_benchmark_compare_machine_info(
     if there is None and not config.getoption("cnnbench_facts"):
         return
     from cnnbench.machine_facts import list_differences
-    from cnnbench.report.escaping import plain
+    from cnnbench.plain_text import plain
 
     _add_facts(machine_info)
     lines = ["it holds no facts of cnnbench: save it again with --cnnbench-facts, or with a test that uses the fixture"]

@@ -110,20 +110,19 @@ class Rendered:
     @cached_property
     def values(self) -> dict[str, Any]:
         """All that it says, as data."""
-        from cnnbench.report import page_values
+        from cnnbench.report.model import page_values
 
-        return page_values.page_values(self._made)
+        return page_values(self._made)
 
     @cached_property
     def shown(self) -> dict[str, Any]:
         """What of it is shown in a page."""
-        from cnnbench.report import page_values, sections
-        from cnnbench.report.model import Report
-        from cnnbench.report.render import html
+        from cnnbench.report import sections
+        from cnnbench.report.model import Report, page_values
 
         if isinstance(self._made, Report):
             return self.values
-        return page_values.page_values(sections.abridge(self._made, html.MOST_LINES))
+        return page_values(sections.abridge(self._made))
 
     def file(self, name: str, *, static: bool, links: Mapping[str, str | None]) -> str | None:
         """A file by its ending, a folder's values and charts by their names there; drawings are left empty."""

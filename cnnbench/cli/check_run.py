@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from cnnbench.bridges import junit
+from cnnbench.bridges import verdicts
 from cnnbench.cli.check_session import (
     CheckSetup,
     OpenedRecording,
@@ -34,7 +34,6 @@ from cnnbench.paired_protocol import Arm
 from cnnbench.regression import arms, blocks, check_record, noise_profile, sequential, verdict_text
 from cnnbench.regression.check_record import ArmRecord, CheckRecord
 from cnnbench.regression.decision import Decision, Verdict
-from cnnbench.report import check_markdown
 from cnnbench.report.charts.check import draw_forest
 
 
@@ -143,17 +142,17 @@ def _write_outputs(record: CheckRecord, path: Path, options: OptionValues) -> No
         verdict = Verdict(Decision.INCONCLUSIVE, (), len(record.blocks), record.header.plan)
     meta = _make_context(record, verdict, tuple(map(str, filter(None, (path, markdown, test_cases, plot)))))
     if markdown is not None:
-        save_file(markdown, check_markdown.markdown(verdict, meta))
+        save_file(markdown, verdicts.markdown(verdict, meta))
     if test_cases is not None:
-        save_file(test_cases, junit.render(verdict, meta))
+        save_file(test_cases, verdicts.render_junit(verdict, meta))
     if plot is not None:
         save_file(plot, draw_chart(draw_forest(verdict, meta), plot.suffix))
     if options["github"]:
-        for line in check_markdown.workflow_commands(verdict, meta):
+        for line in verdicts.workflow_commands(verdict, meta):
             click.echo(line)
         if named := os.environ.get("GITHUB_STEP_SUMMARY"):  # the file of the job's summary; none in a run elsewhere
             with explain_refusal(FileError, f"GITHUB_STEP_SUMMARY {named}: cannot write"):
-                append_text(Path(named), check_markdown.job_summary(verdict, meta))
+                append_text(Path(named), verdicts.job_summary(verdict, meta))
 
 
 def _make_context(record: CheckRecord, verdict: Verdict, files: tuple[str, ...]) -> verdict_text.VerdictContext:

@@ -242,13 +242,13 @@ def _compare_several(names: Sequence[str], results: Path | None) -> Report:
     for workload in chosen:
         explanation.explain(workload)  # refuses a GEMM before any ledger is read
     from cnnbench.analysis import tradeoff
-    from cnnbench.report import tradeoff as side_by_side
+    from cnnbench.report import explain as words
 
     place = results or results_or_none()
     found, processes = load_processes(Selection(paths=(place,)), required=False) if place else (None, ())
     contenders = tradeoff.compare_workloads(chosen, processes)
     missing = {each.workload.name: _how_to_measure(each.workload) for each in contenders if each.best is None}
-    return side_by_side.build(contenders, missing, found.problems if found else ())
+    return words.build_tradeoff(contenders, missing, found.problems if found else ())
 
 
 def _how_to_measure(workload: Workload) -> str:

@@ -10,17 +10,17 @@ from cnnbench.analysis.process_table import NOT_RUN
 from cnnbench.analysis.ratio import PublishedResult
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate, MedianEstimate
-from cnnbench.report.escaping import plain
-from cnnbench.report.model import Cell, Value
+from cnnbench.plain_text import plain
+from cnnbench.report.model import Cell, RawRows, RawValues
 from cnnbench.schema import digest
 from cnnbench.schema.job import plain_values
 
-NONE, EMPTY = Cell(units.NOT_AVAILABLE), Cell("")
+EMPTY = Cell("")
 ProcessorCell = Callable[[Row], Cell]
 """How a page names a row's processor."""
 
 
-def values(key: str, estimate: Estimate | MedianEstimate | None) -> dict[str, Value]:
+def values(key: str, estimate: Estimate | MedianEstimate | None) -> RawValues:
     """Name the estimate's raw values: `key`, `key_low`, `key_high`, `key_n`; all None where there is none."""
     named = {key: "value", f"{key}_low": "low", f"{key}_high": "high", f"{key}_n": "n"}
     return {name: getattr(estimate, part, None) for name, part in named.items()}
@@ -30,7 +30,7 @@ KEY_CHARACTERS = 12
 """Of a row key's SHA-256: enough to tell the rows of one run apart."""
 
 
-def name_raw_rows(*rows: Row) -> tuple[tuple[str, str], ...]:
+def name_raw_rows(*rows: Row) -> RawRows:
     """Name the raw rows that a line is made of, for whoever derives it again."""
     return tuple((row.run_id, digest(row.row_key)[:KEY_CHARACTERS]) for row in rows)
 
@@ -45,12 +45,12 @@ says it all, and such reports were published before there was any other way. As 
 """
 
 
-def job_values(row: Row) -> dict[str, Value]:
+def job_values(row: Row) -> RawValues:
     """The job's fields by name."""
     return {name: getattr(row.job, name) for name in JOB_FIELDS}
 
 
-def work_values(row: Row) -> dict[str, Value]:
+def work_values(row: Row) -> RawValues:
     """Name the work that the row is of."""
     return {
         **{name: getattr(row.job, name) for name in ("workload", "division", "batch_size", "clock")},
@@ -85,7 +85,7 @@ def processor(row: Row, *, several_machines: bool, all_runs: bool = False, with_
         "source": None,
         **(job_values(row) if with_job_fields else {}),
     }
-    return Cell(naming.processor_name(row.device), (naming.place_label(row.job),), identity).add_details(machine, run)
+    return Cell(naming.processor_name(row.device), identity, (naming.place_label(row.job),)).add_details(machine, run)
 
 
 def step_text(seconds: float | None) -> str:
@@ -118,7 +118,7 @@ def outcome(row: Row) -> Cell:
     total = sum(row.outcomes.values())
     parts = [f"ok {row.ok}/{total}"] if row.ok else []
     parts += [f"{status} {n} of {total}" for status, n in list_bad_endings(row)]
-    return Cell(parts[0], tuple(parts[1:]), {"processes": total, "processes_ok": row.ok, "outcome": ", ".join(parts)})
+    return Cell(parts[0], {"processes": total, "processes_ok": row.ok, "outcome": ", ".join(parts)}, tuple(parts[1:]))
 
 
 def name_place(row: Row) -> str:
@@ -146,11 +146,9 @@ def build_published_cells(found: PublishedResult) -> dict[str, Cell]:
     job = values("job_seconds", found.job_seconds) | {"job_kind": "published"}
     versus = values("speedup_over_reference", speedup) | {"printed_speedup": row.printed_speedup}
     return {
-        "processor": Cell(
-            plain(row.processor), (), {"processor": row.processor, "year": row.year, "source": row.source}
-        ),
-        "peak": Cell(units.giga(peak), (), printed),
-        "achieved": Cell(units.giga(found.flops_per_second), (), values("achieved_flops_per_second", achieved)),
-        "job": Cell(units.duration(row.job_seconds).removesuffix(".0"), (), job),
-        "versus": Cell(units.ratio(found.speedup), (), versus),
+        "processor": Cell(plain(row.processor), {"processor": row.processor, "year": row.year, "source": row.source}),
+        "peak": Cell(units.giga(peak), printed),
+        "achieved": Cell(units.giga(found.flops_per_second), values("achieved_flops_per_second", achieved)),
+        "job": Cell(units.duration(row.job_seconds).removesuffix(".0"), job),
+        "versus": Cell(units.ratio(found.speedup), versus),
     }

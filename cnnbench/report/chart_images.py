@@ -29,7 +29,7 @@ _LABEL = re.compile(r' (?:role|aria-[a-z]+)="[^"]*"')
 
 def data_text(chart: Chart) -> str:
     """The chart's data as JSON, always the same for the same data, and safe inside HTML and XML."""
-    rows = [dict(each) for each in chart.data]
+    rows = list(map(dict, chart.data))
     body = json.dumps(rows, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return body.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 

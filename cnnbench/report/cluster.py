@@ -19,10 +19,10 @@ from cnnbench.analysis.node_outliers import (
     describe_hardware,
 )
 from cnnbench.analysis.ratio import group_by
+from cnnbench.plain_text import plain
 from cnnbench.report import footnotes
-from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Note, Report, make_notes
-from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure, wording
+from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure, left_column, wording
 
 RULES = make_notes(
     "rule",
@@ -34,7 +34,6 @@ RULES = make_notes(
         "A node's figure is the median of its processes; of several runs of a job on a node the newest counts.",
     ),
 )
-MOST_NAMES = 8
 
 
 class KindLine(NamedTuple):
@@ -75,7 +74,7 @@ def _name_processor(each: EqualNodes, several_builds: bool) -> Cell:
         "workload": each.job.workload,
     }
     build = f"torch {plain(each.torch)}" if several_builds else ""
-    return Cell(naming.processor_name(each.device), (place,), raw).add_details(beside, build)
+    return Cell(naming.processor_name(each.device), raw, (place,)).add_details(beside, build)
 
 
 def _seconds(each: EqualNodes, seconds: float | None) -> str:
@@ -87,12 +86,12 @@ def _rate(line: KindLine) -> Cell:
     each, job = line.kind, line.kind.job
     if job.workload == "gemm":
         rate = 2 * (job.size or 0) ** 3 / each.median_seconds
-        return Cell(f"{units.giga(rate)} GFLOP/s", (), {"median_flops_per_second": rate})
+        return Cell(f"{units.giga(rate)} GFLOP/s", {"median_flops_per_second": rate})
     images = job.batch_size * ((job.job_steps or 0) if job.divided_whole else 1)
     if not images:
         return Cell(units.NOT_AVAILABLE)
     rate = images / each.median_seconds
-    return Cell(f"{units.rate(rate)} img/s", (), {"median_images_per_second": rate})
+    return Cell(f"{units.rate(rate)} img/s", {"median_images_per_second": rate})
 
 
 def _range(line: KindLine) -> Cell:
@@ -100,19 +99,17 @@ def _range(line: KindLine) -> Cell:
     text = units.span(first.seconds, last.seconds, partial(_seconds, each))
     details = () if first is last else (f"{plain(first.node)} to {plain(last.node)}",)
     raw = {"fastest_seconds": first.seconds, "slowest_seconds": last.seconds}
-    return Cell(text, details, raw | {"fastest_node": first.node, "slowest_node": last.node})
+    return Cell(text, raw | {"fastest_node": first.node, "slowest_node": last.node}, details)
 
 
 def _name_outliers(line: KindLine) -> Cell:
     far = line.kind.outliers
     judged = len(line.kind.processors) >= LEAST_NODES
-    text = _join_names([f"{plain(one.processor.node)} {units.ratio(one.ratio)}" for one in far])
-    return Cell(text or ("none" if judged else units.NOT_AVAILABLE), (), {"outliers": len(far) if judged else None})
+    text = _join_names(f"{plain(one.processor.node)} {units.ratio(one.ratio)}" for one in far)
+    return Cell(text or ("none" if judged else units.NOT_AVAILABLE), {"outliers": len(far) if judged else None})
 
 
-def _join_names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more
+_join_names = partial(footnotes.join_names, most=8, separator=", ")
 
 
 def _read_median(line: KindLine | FarNode) -> str:
@@ -154,7 +151,7 @@ KINDS = TableSpec[KindLine](
         ),
         figure("spread", "robust SD\nof nodes", 2, "kind.spread", units.percent, name="robust_sd"),
         ColumnSpec("range", "fastest to\nslowest node", 4, _range),
-        ColumnSpec("outliers", "outliers", 1, _name_outliers, align="left"),
+        left_column("outliers", "outliers", 1, _name_outliers),
     ),
     group=_title_kind,
 )
@@ -240,5 +237,5 @@ def _summary(found: Sequence[EqualNodes], far: Sequence[FarNode], failed: Sequen
     counts = ((len(names), "node"), (len(kinds), "kind"))
     text = " of ".join(f"{number:,} {one}{'' if number == 1 else 's'}" for number, one in counts) + " with results"
     text += f", {len(failed)} failed" if failed else ""
-    far_names = _join_names([plain(name) for name in sorted({each.outlier.processor.node for each in far})])
+    far_names = _join_names(map(plain, sorted({each.outlier.processor.node for each in far})))
     return Note("summary", f"{text}; {f'outliers: {far_names}' if far else 'no outlier'}.")

@@ -17,7 +17,6 @@ from cnnbench.analysis.comparison import (
     RatioSummary,
     SideComparison,
     Unpaired,
-    classify_entry,
     compare_sides,
 )
 from cnnbench.analysis.doubts import Doubt
@@ -36,6 +35,7 @@ from cnnbench.report.table_builder import (
     build_table,
     figure,
     find_row,
+    left_column,
     metric_cell,
     require_value,
     wording,
@@ -48,11 +48,6 @@ DIFFERENCE_TEXTS = {
     "accuracy_data": ("accuracy's data", "accuracy on synthetic digits compares with no other"),
 }
 """Every field of `ratio.describe_place` in words, and why a difference in it matters."""
-DRIFT = (
-    "base and new were measured in different runs, not interleaved: drift of the machine between them is not in the interval "
-    "(medians of the same step move by 30 % within minutes on a noisy machine). A regression is proved by a paired check, "
-    "not by this."
-)
 UNPAIRED_REASONS = {
     "failed": "no process of it ended with a time",
     "work": "{other} has no such work",
@@ -103,7 +98,7 @@ def _build_compared(found: SideComparison) -> Table:
     def base(pair: RowRatio) -> Cell:
         ours, theirs = _place("base_", pair.base, several), _place("new_", pair.new, several)
         same = (ours.text, ours.details) == (theirs.text, theirs.details)
-        return Cell("", (), ours.values) if same else ours
+        return Cell("", ours.values) if same else ours
 
     training = [pair.row.job for pair in found.pairs if tables.trains(pair.row)]
     clocks = (
@@ -115,10 +110,10 @@ def _build_compared(found: SideComparison) -> Table:
         "compare",
         "Comparison: {base} (base) and {new} (new)",
         (
-            ColumnSpec("new", "new", 1, lambda pair: _place("new_", pair.new, several), align="left"),
-            ColumnSpec("base", "base", 1, base, align="left"),
-            ColumnSpec("precision", "preci-\nsion", 1, lambda pair: _work(pair.row), align="left"),
-            figure("size", "size", 1, "row.job.size", units.count, absent=lambda pair: ""),
+            left_column("new", "new", 1, lambda pair: _place("new_", pair.new, several)),
+            left_column("base", "base", 1, base),
+            left_column("precision", "preci-\nsion", 1, lambda pair: _work(pair.row)),
+            ColumnSpec("size", "size", 1, lambda pair: _size(pair.row)),
             ColumnSpec("base_time", "base\ntime", 2, partial(_seconds, "base")),
             ColumnSpec("new_time", "new\ntime", 2, partial(_seconds, "new")),
             figure(
@@ -132,7 +127,7 @@ def _build_compared(found: SideComparison) -> Table:
                 further={"ratio_by_round": "by_round"},
                 mark=lambda pair: mark_projected(pair.row) if pair.published else "",
             ),
-            ColumnSpec("verdict", "new is", 1, _verdict, align="left"),
+            left_column("verdict", "new is", 1, _verdict),
             ColumnSpec("base_accuracy", "base\naccuracy", 6, partial(_accuracy, "base")),
             ColumnSpec("new_accuracy", "new\naccuracy", 5, partial(_accuracy, "new")),
         ),
@@ -159,7 +154,7 @@ def _build_unpaired(found: Sequence[Unpaired]) -> list[Table]:
 
 def _order(row: Row) -> int:
     """Measured jobs, those to a target, projected ones, rates, then products."""
-    return 4 if classify_entry(row) == "gemm" else tables.order_work(row)[0]
+    return tables.order_work(row)[0] if tables.trains(row) else 4
 
 
 def _several_machines(entries: Iterable[ComparedEntry]) -> bool:
@@ -177,13 +172,11 @@ def _place(prefix: str, entry: ComparedEntry, several_machines: bool) -> Cell:
 
 
 def _work(row: Row) -> Cell:
-    return Cell(
-        row.job.precision, (), {"precision": row.job.precision} | cells.work_values(row) | cells.job_values(row)
-    )
+    return Cell(row.job.precision, {"precision": row.job.precision} | cells.work_values(row) | cells.job_values(row))
 
 
 def _size(row: Row) -> Cell:
-    return Cell("" if row.job.size is None else units.count(row.job.size), (), {"size": row.job.size})
+    return Cell("" if row.job.size is None else units.count(row.job.size), {"size": row.job.size})
 
 
 def _show_row(cell: Callable[[Row], Cell]) -> Callable[[Unpaired], Cell]:
@@ -197,12 +190,12 @@ def _seconds(side: SideName, pair: RowRatio) -> Cell:
     raw = {**cells.values(f"{side}_seconds", estimate), f"{side}_seconds_of": pair.seconds_of}
     text = format_seconds(estimate, pair.seconds_of)
     if not isinstance(entry, Row):
-        return Cell(text.removesuffix(".0"), ("published",), raw)
+        return Cell(text.removesuffix(".0"), raw, ("published",))
     if estimate is None:
-        return Cell(text, (), raw)
+        return Cell(text, raw)
     if pair.seconds_of != "job":
-        return Cell(text, (f"n={estimate.n}",), raw)
-    return Cell(mark_projected(entry) + text, (str(entry.job_kind), f"n={estimate.n}"), raw)
+        return Cell(text, raw, (f"n={estimate.n}",))
+    return Cell(mark_projected(entry) + text, raw, (str(entry.job_kind), f"n={estimate.n}"))
 
 
 def _verdict(pair: RowRatio) -> Cell:
@@ -212,15 +205,15 @@ def _verdict(pair: RowRatio) -> Cell:
         details = (", ".join(f"{side}: {next(iter(row.outcomes), 'no time')}" for side, row in failed),)
     elif pair.ratio.low is None:
         details = (f"only n={pair.ratio.n}",)
-    return Cell(pair.verdict or units.NOT_AVAILABLE, details, {"verdict": pair.verdict, "tolerance": pair.tolerance})
+    return Cell(pair.verdict or units.NOT_AVAILABLE, {"verdict": pair.verdict, "tolerance": pair.tolerance}, details)
 
 
 def _accuracy(side: SideName, pair: RowRatio) -> Cell:
     entry = getattr(pair, side)
-    trained = isinstance(entry, Row) and classify_entry(entry) == "training"
+    trained = isinstance(entry, Row) and tables.trains(entry)
     cell = metric_cell(entry if trained else pair.row, "test_accuracy")
     values = {f"{side}_{name}": value if trained else None for name, value in cell.values.items()}
-    return replace(cell, values=values) if trained else Cell("", (), values)
+    return replace(cell, values=values) if trained else Cell("", values)
 
 
 def format_seconds(estimate: Estimate | None, of: Literal["step", "job"]) -> str:
@@ -334,7 +327,11 @@ def _comparability(pairs: Sequence[RowRatio]) -> Iterator[str]:
     against which, where no place is common.
     """
     if any(len(pair.rows) == 2 and not pair.in_one_run for pair in pairs):
-        yield DRIFT
+        yield (
+            "base and new were measured in different runs, not interleaved: drift of the machine between them is not in the "
+            "interval (medians of the same step move by 30 % within minutes on a noisy machine). A regression is proved by a "
+            "paired check, not by this."
+        )
     differing = group_by(
         ((each, _short(pair.row)) for pair in pairs for each in pair.differences if each.field in DIFFERENCE_TEXTS),
         itemgetter(0),
@@ -342,7 +339,9 @@ def _comparability(pairs: Sequence[RowRatio]) -> Iterator[str]:
     order = list(DIFFERENCE_TEXTS)
     for each, found in sorted(differing.items(), key=lambda item: order.index(item[0].field)):
         words, reason = DIFFERENCE_TEXTS[each.field]
-        whom = "" if len(found) == len(pairs) else f" ({footnotes.join_names(name for _, name in found)})"
+        whom = (
+            "" if len(found) == len(pairs) else f" ({footnotes.join_names(dict.fromkeys(name for _, name in found))})"
+        )
         values = f"{_format_value(each.base)} in base, {_format_value(each.new)} in new"
         yield f"Different {words}: {values}{whom}; {reason}."
     fastest = [pair for pair in pairs if pair.fastest_of_each]
@@ -408,7 +407,7 @@ UNPAIRED = TableSpec[Unpaired](
     (
         wording("side", "only in", 1, "side", name=""),
         PROCESSOR,
-        ColumnSpec("precision", "preci-\nsion", 2, _show_row(_work), align="left"),
+        left_column("precision", "preci-\nsion", 2, _show_row(_work)),
         ColumnSpec("size", "size", 1, _show_row(_size)),
         figure(
             "time",
@@ -418,7 +417,7 @@ UNPAIRED = TableSpec[Unpaired](
             name="",
             further=lambda each: cells.values("seconds", each.entry.cost),
         ),
-        ColumnSpec("outcome", "outcome", 4, _show_row(cells.outcome), align="left"),
+        left_column("outcome", "outcome", 4, _show_row(cells.outcome)),
         wording("reason", "why not divided", 1, explain_unpaired, name="", further={"why": "reason"}),
     ),
     "a time is of one step, or of the whole job where it was measured in one piece, by the clocks of the compared rows",

@@ -113,14 +113,12 @@ _COMMAND_PROPERTY = _COMMAND_DATA | str.maketrans({":": "%3A", ",": "%2C"})
 """GitHub's own escapes: `escapeData` and `escapeProperty` of actions/toolkit, packages/core/src/command.ts."""
 
 
-def command_data(text: str) -> str:
-    """The text as the message of a workflow command of GitHub's (`::error::MESSAGE`): it stays one line and one command."""
-    return plain(text, None).translate(_COMMAND_DATA)
-
-
-def command_property(text: str) -> str:
-    """The text as a property of a workflow command (`::error title=TEXT::`): it ends neither the property nor the list."""
-    return plain(text, None).translate(_COMMAND_PROPERTY)
+def workflow_command(kind: str, title: str, message: str) -> str:
+    """A workflow command of GitHub's, `::error title=TITLE::MESSAGE`: it stays one line and one command, and the title ends
+    neither its property nor their list.
+    """
+    shown = plain(title, None).translate(_COMMAND_PROPERTY)
+    return f"::{kind} title={shown}::{plain(message, None).translate(_COMMAND_DATA)}"
 
 
 _JSON_RAW = re.compile(rf"[\u2028\u2029{STEERING}]")

@@ -1,19 +1,29 @@
-"""An explained network in words: tables of its layers and output sides, and the same figures, all of them, for JSON; and a
-slide's figures beside the right ones: what is printed and what follows from the layers, each mistake with its reason.
+"""An explained network in words: tables of its layers and output sides, and the same figures, all of them, for JSON; a
+slide's figures beside the right ones: what is printed and what follows from the layers, each mistake with its reason; and
+networks side by side: accuracy against activations, parameters and FLOPs, and what the lecture's conclusion says of two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from cnnbench import units
-from cnnbench.report.model import Note, Report, Table
+from cnnbench.analysis.metrics import describe_interval
+from cnnbench.analysis.tradeoff import QUANTITIES, BestAccuracy, Contender, printed_memory_ratio
+from cnnbench.report.model import Cell, Document, Note, Report, Table, make_notes
 from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, wording
 from cnnbench.workloads.explanation import ExplainedLayer, Explanation, OutputSide, PretrainedLayer
-from cnnbench.workloads.flops import Shape
-from cnnbench.workloads.lecture_slides import PrintedFigure, Slide
+from cnnbench.workloads.flops import FLOAT32_BYTES, Shape
+from cnnbench.workloads.lecture_slides import (
+    ACCURACIES,
+    CONCLUSION,
+    CONCLUSION_WORKLOADS,
+    SLIDES,
+    PrintedFigure,
+    Slide,
+)
 
 FORMATS = "markdown, latex or json"
 COUNTED = (
@@ -163,7 +173,7 @@ def _explain_pretraining(found: Explanation) -> tuple[Table, Note]:
     return build_table(PRETRAINING, [*lines, total], words={"name": found.workload.name}), Note("rule", rule)
 
 
-def document(found: Explanation) -> dict[str, Any]:
+def document(found: Explanation) -> Document:
     """Every figure of an explained network as one object; keys carry units, shapes are (channels, height, width)."""
     workload = found.workload
     pretraining = workload.pretraining and {
@@ -191,7 +201,7 @@ def document(found: Explanation) -> dict[str, Any]:
     }
 
 
-def side_document(side: OutputSide) -> dict[str, Any]:
+def side_document(side: OutputSide) -> Document:
     """One output side with what it follows from."""
     return {
         "input": side.input,
@@ -206,7 +216,7 @@ def side_document(side: OutputSide) -> dict[str, Any]:
     }
 
 
-def _read_counts(counted: object, columns: Iterable[ColumnSpec[Any]], *others: str) -> dict[str, Any]:
+def _read_counts(counted: object, columns: Iterable[ColumnSpec[Any]], *others: str) -> Document:
     return {name: getattr(counted, name) for name in (*(column.key for column in columns), *others)}
 
 
@@ -318,11 +328,130 @@ def build_slide(found: Explanation, slide: Slide, also: Explanation | None) -> R
     )
 
 
-def _describe_figure(figure: SlideFigure) -> dict[str, Any]:
+def _describe_figure(figure: SlideFigure) -> Document:
     printed = figure.printed
     return {
         "printed": printed and printed.text,
         "printed_value": printed and printed.value,
         "right": figure.right,
         "erratum": printed and (printed.reason or None),
+    }
+
+
+# Networks side by side.
+
+
+def build_tradeoff(contenders: Sequence[Contender], missing: Mapping[str, str], problems: Sequence[str] = ()) -> Report:
+    """The table and its notes, and the same figures as one object, with ratios to the first workload.
+
+    `missing` says of each workload without an accuracy what to run for one.
+    """
+    base = contenders[0].workload.name
+    table = build_table(TRADEOFF, groups=[(f"of one example; below each figure its ratio to {base}'s", contenders)])
+    errors = conclusion(contenders)
+    wrong = {"printed": CONCLUSION, "printed_memory_ratio": printed_memory_ratio(), "why_wrong": list(errors)}
+    counted = (COUNTED, STORED)
+    document = {
+        "base": base,
+        "workloads": [_describe_contender(each, missing) for each in contenders],
+        "conclusion": wrong if errors else None,
+        "counted": list(counted),
+        "problems": list(problems),
+    }
+    notes = (
+        *make_notes("missing", (f"{name}: accuracy {units.NOT_AVAILABLE} ({why})" for name, why in missing.items())),
+        *make_notes("problem", problems),
+        *make_notes("warning", errors),
+        *([_SLIDE] if any(each.workload.name in ACCURACIES for each in contenders) else []),
+        *([_BEST] if any(each.best for each in contenders) else []),
+        *make_notes("rule", counted),
+    )
+    return Report((table,), notes, document, FORMATS)
+
+
+def _ratio_column(name: str, title: str, unit: str, priority: int) -> ColumnSpec[Contender]:
+    return figure(
+        name,
+        title,
+        priority,
+        lambda each: each.counts[name],
+        units.count,
+        unit=unit,
+        details=lambda each: () if each.is_base else (units.ratio(each.ratios[name]),),
+    )
+
+
+TRADEOFF = TableSpec[Contender](
+    "tradeoff",
+    "Accuracy against cost",
+    (
+        wording("workload", "workload", 1, "workload.name"),
+        ColumnSpec("accuracy", "accuracy", 1, lambda each: _accuracy(each.best), "best"),
+        figure("slide_accuracy", "slide", 4, lambda each: ACCURACIES.get(each.workload.name), unit="printed"),
+        _ratio_column("activations", "activations", "values", 1),
+        _ratio_column("parameters", "parameters", "values", 1),
+        _ratio_column("forward_flops", "forward", "FLOPs", 2),
+        _ratio_column("training_flops", "training", "FLOPs", 3),
+    ),
+)
+_SLIDE = Note(
+    "reference",
+    "The slide's accuracies are as printed. Its 100 % is where the published notebook stops: 200 random test images all "
+    "right; that is a rule for stopping, and no accuracy on the 10,000.",
+)
+_BEST = Note(
+    "rule",
+    "Accuracy is the best recorded on all test images of MNIST, whatever the batch, optimiser and number of steps; the "
+    "interval is Wilson's, of the test images' sampling alone.",
+)
+
+
+def _accuracy(best: BestAccuracy | None) -> Cell:
+    if best is None:
+        return Cell(units.NOT_AVAILABLE, details=("not measured",))
+    interval = describe_interval(best.share, units.percent)
+    seen = (f"best of {units.count(best.processes)}", f"{units.count(best.test.after_steps)} steps")
+    return Cell(units.percent(best.share.value), details=(*interval, *seen))
+
+
+def conclusion(contenders: Sequence[Contender]) -> tuple[str, ...]:
+    """What the lecture's concluding slide says of its two networks and why it is wrong; nothing unless the first is its
+    MLP and its CNN is among the others.
+    """
+    small, large = CONCLUSION_WORKLOADS
+    other = next((each for each in contenders if each.workload.name == large), None)
+    memory, parameters = SLIDES[small].activation_bytes, SLIDES[large].parameters
+    if contenders[0].workload.name != small or other is None or memory is None:
+        return ()
+    activations, trained, forward, training = (units.ratio(other.ratios[name]) for name in QUANTITIES)
+    return (
+        f'The concluding slide says of {large} against {small}: "{CONCLUSION}". The 5 seems to be {parameters.text} / '
+        f"{memory.text} = {units.ratio(printed_memory_ratio())}: the CNN's weights in values, some of them forgotten, over "
+        "the MLP's memory in bytes, most of it weights. Those are two units, and two different things.",
+        f"Rightly, {large} has {activations} the activations and {trained} the parameters of {small}, and takes "
+        f"{forward} the FLOPs forward and {training} training.",
+    )
+
+
+def _describe_contender(contender: Contender, missing: Mapping[str, str]) -> Document:
+    best, counts, name = contender.best, contender.counts, contender.workload.name
+    accuracy = best and {
+        "share": best.share.value,
+        "low": best.share.low,
+        "high": best.share.high,
+        "images": best.test.images,
+        "after_steps": best.test.after_steps,
+        "best_of_processes": best.processes,
+        "machine": best.machine_id,
+        "run": best.run_id,
+    }
+    return {
+        "workload": name,
+        "accuracy": accuracy,
+        "accuracy_missing": missing.get(name),
+        "slide_accuracy": ACCURACIES.get(name),
+        **counts,
+        "activation_bytes": FLOAT32_BYTES * counts["activations"],
+        "parameter_bytes": FLOAT32_BYTES * counts["parameters"],
+        "ratios": dict(contender.ratios),
     }

@@ -15,7 +15,7 @@ from cnnbench.analysis.ratio import GroupKey, PublishedResult, group_by
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import MINIMUM_FOR_MEDIAN
-from cnnbench.report.escaping import plain
+from cnnbench.plain_text import plain
 from cnnbench.report.model import Note, NoteKind, make_notes
 from cnnbench.schema import PROTOCOL, Job
 
@@ -28,7 +28,7 @@ CLOCKS = {
     "steady": "steady state, blocks of steps after warm-up, data inside, device synchronised at both ends",
 }
 GEMM_CLOCK = "blocks of products after warm-up, device synchronised at both ends; one product is 2 x size^3 FLOP"
-MOST_PROBLEMS, MOST_NAMED = 20, 4
+MOST_PROBLEMS = 20
 
 
 class Sources(TypedDict, total=False):
@@ -83,13 +83,13 @@ def keep_first(*notes: Note) -> tuple[Note, ...]:
 def name_each(found: Iterable[tuple[GroupKey, str]]) -> Iterator[tuple[GroupKey, str]]:
     """Yield each key once, with the names that come with it, each once: the first ones and how many more."""
     for key, pairs in group_by(found, itemgetter(0)).items():
-        yield key, join_names(name for _, name in pairs)
+        yield key, join_names(dict.fromkeys(name for _, name in pairs))
 
 
-def join_names(names: Iterable[str]) -> str:
-    """The first names, each once, and how many more."""
-    own = list(dict.fromkeys(names))
-    return "; ".join(own[:MOST_NAMED]) + (f" and {len(own) - MOST_NAMED} more" if len(own) > MOST_NAMED else "")
+def join_names(names: Iterable[str], most: int = 4, separator: str = "; ") -> str:
+    """The first names and how many more."""
+    own = list(names)
+    return separator.join(own[:most]) + (f" and {len(own) - most} more" if len(own) > most else "")
 
 
 def build_doubt_notes(found: Iterable[tuple[Doubt, str]]) -> tuple[Note, ...]:

@@ -15,6 +15,7 @@ from cnnbench import naming, units
 from cnnbench.analysis.history import Point, Series
 from cnnbench.analysis.ratio import FieldDifference, group_by
 from cnnbench.analysis.stats import LEAST_RUNS, Estimate, compare_with_prediction, geometric
+from cnnbench.plain_text import plain
 from cnnbench.regression.decision import STEP_METRIC
 from cnnbench.regression.saved_baseline import BaselineRow, NamedRun, SavedBaseline
 from cnnbench.regression.screen import (
@@ -27,13 +28,13 @@ from cnnbench.regression.screen import (
     step_range,
 )
 from cnnbench.report import cells
-from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Chart, Note, Page, Report, Section, make_notes
 from cnnbench.report.table_builder import (
     ColumnSpec,
     TableSpec,
     build_table,
     figure,
+    left_column,
     metric_cell,
     require_value,
     wording,
@@ -56,13 +57,12 @@ def commit_cell(software: Software) -> Cell:
     commit, dirty = software.git_commit, software.git_dirty
     text = plain(commit)[:10] if commit else f"cnnbench {plain(software.cnnbench)}"
     details = ("with local changes",) if commit and dirty else ()
-    return Cell(text, details, {"cnnbench": software.cnnbench, "git_commit": commit, "git_dirty": dirty})
+    return Cell(text, {"cnnbench": software.cnnbench, "git_commit": commit, "git_dirty": dirty}, details)
 
 
 def build(found: Sequence[Series], problems: Iterable[str]) -> Report:
     """A table with a group a row. The same runs in any order give an equal report."""
-    several = len({series.machine_id for series in found}) > 1
-    table = build_table(HISTORY, groups=[(title(series, several), series.points) for series in found])
+    table = build_table(HISTORY, groups=zip(title_rows(found), (series.points for series in found), strict=True))
     points = [point for series in found for point in series.points]
     runs = {point.row.run_id for point in points}
     outcomes = list(map(describe_outcome, points))
@@ -81,10 +81,13 @@ def build(found: Sequence[Series], problems: Iterable[str]) -> Report:
     return Report((table,), (*notes, *make_notes("problem", map(plain, problems))))
 
 
-def title(series: Series, several_machines: bool) -> str:
-    """The row in words: where it ran, what it did, and the timing rule where it is not today's."""
-    machine = (plain(series.machine_id),) if several_machines else ()
-    return " · ".join((*machine, naming.full_label(series.job, series.protocol)))
+def title_rows(found: Sequence[Series]) -> list[str]:
+    """Each row in words: its machine where there are several, what it did, and the timing rule where it is not today's."""
+    several = len({series.machine_id for series in found}) > 1
+    return [
+        (f"{plain(series.machine_id)} · " if several else "") + naming.full_label(series.job, series.protocol)
+        for series in found
+    ]
 
 
 def describe_changes(found: Sequence[FieldDifference]) -> str:
@@ -134,7 +137,7 @@ HISTORY = TableSpec[Point](
                 "protocol": "row.protocol",
             },
         ),
-        ColumnSpec("commit", "commit", 3, lambda point: commit_cell(point.row.software), align="left"),
+        left_column("commit", "commit", 3, lambda point: commit_cell(point.row.software)),
         wording(
             "torch", "torch", 4, lambda point: f"{point.row.software.torch} ({point.row.software.torch_build})", plain
         ),
@@ -181,7 +184,7 @@ HISTORY = TableSpec[Point](
             absent=lambda point: "",
         ),
         ColumnSpec("accuracy", "test\naccuracy", 5, lambda point: metric_cell(point.row, "test_accuracy")),
-        ColumnSpec("outcome", "outcome", 6, lambda point: cells.outcome(point.row), align="left"),
+        left_column("outcome", "outcome", 6, lambda point: cells.outcome(point.row)),
         wording("changed", "what changed", 2, lambda point: describe_changes(point.changed)),
     ),
     STEP_CLOCK,
@@ -201,7 +204,7 @@ def _known_columns(known: str, *columns: ColumnSpec[Any]) -> Iterator[ColumnSpec
     """Leave the columns without a figure, and without a raw value, in lines that lack what they are read from."""
 
     def leave_out(column: ColumnSpec[Any], each: Any) -> Cell:
-        return cells.NONE if column.cell is None or getattr(each, known) is None else column.cell(each)
+        return Cell(units.NOT_AVAILABLE) if column.cell is None or getattr(each, known) is None else column.cell(each)
 
     return (replace(column, cell=partial(leave_out, column)) for column in columns)
 
@@ -244,7 +247,7 @@ def _range_cell(key: str, found: Any, text: Callable[[float | None], str]) -> Ce
     shown = text(low)
     if low != high:
         shown = cells.step_span(low, high) if text is cells.step_text else units.span(low, high, text)
-    return Cell(shown, (), {f"{key}_low": low, f"{key}_high": high})
+    return Cell(shown, {f"{key}_low": low, f"{key}_high": high})
 
 
 def _describe_work(row: BaselineRow) -> str:
@@ -258,7 +261,7 @@ JUDGEMENT = TableSpec[MetricResult](
     (
         wording("metric", "metric", 1, "metric", further=_IDENTITY),
         ColumnSpec(
-            "value", "this run", 1, lambda each: Cell(_choose_text(each.metric)(each.value), (), {"value": each.value})
+            "value", "this run", 1, lambda each: Cell(_choose_text(each.metric)(each.value), {"value": each.value})
         ),
         ColumnSpec(
             "expected", "stored", 1, lambda each: _range_cell("expected", each.expected, _choose_text(each.metric))
@@ -303,7 +306,7 @@ def build_list(found: Sequence[ListedBaseline]) -> Report:
 def _count_judged(each: Any) -> Cell:
     rows = each.baseline.rows
     enough = sum(len(row.runs) >= LEAST_RUNS for row in rows)
-    return Cell(f"{enough} of {len(rows)}", (), {"rows_with_a_range": enough})
+    return Cell(f"{enough} of {len(rows)}", {"rows_with_a_range": enough})
 
 
 BASELINES = TableSpec[ListedBaseline](
@@ -316,9 +319,7 @@ BASELINES = TableSpec[ListedBaseline](
             figure("runs", "runs", 1, lambda each: len(each.baseline.runs)),
             figure("rows", "rows", 2, lambda each: len(each.baseline.rows)),
             ColumnSpec("enough", "rows with 8 runs", 2, _count_judged),
-            ColumnSpec(
-                "commit", "newest commit", 3, lambda each: commit_cell(each.baseline.newest.software), align="left"
-            ),
+            left_column("commit", "newest commit", 3, lambda each: commit_cell(each.baseline.newest.software)),
             wording("saved", "saved", 3, "baseline.saved_at", plain, name="saved_at"),
         ),
         wording("state", "state", 1, lambda each: "unusable" if each.baseline is None else "ok"),
@@ -390,7 +391,7 @@ BASELINE_RUNS = TableSpec[NamedRun](
         *_known_columns(
             "ledger",
             wording("created", "measured", 2, "ledger.header.created_at", plain, name="created_at"),
-            ColumnSpec("commit", "commit", 2, lambda run: commit_cell(run.ledger.header.software), align="left"),
+            left_column("commit", "commit", 2, lambda run: commit_cell(run.ledger.header.software)),
             wording("suites", "suites", 3, lambda run: plain(", ".join(sorted(run.ledger.header.suites)))),
         ),
         wording("ledger", "its ledger", 1, "state", further={"sha256": "sha256"}),

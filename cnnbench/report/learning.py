@@ -30,9 +30,9 @@ from cnnbench.analysis.stopping_rule import (
     predict_rows,
     select_landmarks,
 )
+from cnnbench.plain_text import plain
 from cnnbench.report import cells, footnotes
 from cnnbench.report.cells import ProcessorCell
-from cnnbench.report.escaping import plain
 from cnnbench.report.footnotes import Sources
 from cnnbench.report.model import Cell, Note, Report, Table, Value, make_notes
 from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure, wording
@@ -88,9 +88,9 @@ def _true_accuracy(each: EpochLine) -> Cell:
     """Show the share with its interval and n; of an assumed one the share alone."""
     share = each.epoch.accuracy
     if each.row is None:
-        return Cell(units.percent(share.value), (), {"true_accuracy": share.value})
+        return Cell(units.percent(share.value), {"true_accuracy": share.value})
     details = (*describe_interval(share, units.percent), f"n={share.n}")
-    return Cell(units.percent(share.value), details, cells.values("true_accuracy", share))
+    return Cell(units.percent(share.value), cells.values("true_accuracy", share), details)
 
 
 STOPPING = TableSpec[EpochLine](
@@ -184,7 +184,7 @@ def build_stopping_tables(
 
     def name_process(stop: Stop) -> Cell:
         number, seed = stop.training_outcome.round + 1, stop.training_outcome.seed
-        return Cell(units.count(number), (), {"process": number, "seed": seed, **processor(stop.row).values})
+        return Cell(units.count(number), {"process": number, "seed": seed, **processor(stop.row).values})
 
     predicted = build_table(STOPPING, groups=groups, words={"sample": units.count(sample)})
     spec = replace(STOPPED, group=lambda stop: title(stop.row, processor))
@@ -235,7 +235,7 @@ def _seeds(each: ConvergenceResult) -> Cell:
     seeds, plain_seeds = len(each.variant.right), len(each.plain.right)
     paired, failed, plain_failed = follow(each, "difference.paired") or False, each.variant.failed, each.plain.failed
     raw = {"seeds": seeds, "plain_seeds": plain_seeds, "paired": paired, "failed": failed, "plain_failed": plain_failed}
-    return Cell(f"{seeds} and {plain_seeds}", (), raw).add_details(
+    return Cell(f"{seeds} and {plain_seeds}", raw).add_details(
         "the same" if paired else "",
         f"{failed} did not" if failed else "",
         f"{plain_failed} of the plain did not" if plain_failed else "",
@@ -321,7 +321,7 @@ def build_convergence_tables(
 
     def mode(each: ConvergenceResult) -> Cell:
         words = naming.step_label(each.variant.row.job, ())
-        return Cell(words, (), {"mode": words, **processor(each.variant.row).values})
+        return Cell(words, {"mode": words, **processor(each.variant.row).values})
 
     spec = replace(CONVERGENCE, group=lambda each: title(each.plain.row, processor) + asked)
     return [build_table(spec, tested, named=mode)] if tested else []

@@ -1,4 +1,9 @@
-"""The table as a value, without any format: what a renderer gets and all it needs."""
+"""Tables, charts and pages as values, without any format: what a renderer gets and all it needs.
+
+And the same as plain data, without any looks, which is `page.json` and inside the HTML: each line of a table names the raw
+rows it is made of, each cell has its text and its raw values by name, each chart its marks. So a page can be derived again,
+and read by a program, without reading its sentences.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from cnnbench import __version__
+
 Value = str | int | float | bool | None
+RawValues = dict[str, Value]
+"""Values by their names, which have the unit."""
 Datum = dict[str, Any]
 """One row of a chart's data: field to value, in SI units. A `Value` each; what a field holds is known by its name."""
+Document = dict[str, Any]
+"""An object of a JSON document; keys carry units."""
+RawRows = tuple[tuple[str, str], ...]
+"""Raw rows by name: each a run and the beginning of the SHA-256 of the row key."""
 LineKind = Literal["measured", "reference", "failed"]
 NoteKind = Literal["summary", "clock", "rule", "warning", "doubt", "missing", "reference", "run", "problem"]
 
@@ -24,6 +37,11 @@ class Note:
 def make_notes(kind: NoteKind, texts: Iterable[str]) -> tuple[Note, ...]:
     """Make each text a note of that kind."""
     return tuple(Note(kind, text) for text in texts)
+
+
+def keep_notes(notes: Iterable[Note], *kinds: NoteKind) -> tuple[Note, ...]:
+    """Keep the notes of these kinds."""
+    return tuple(note for note in notes if note.kind in kinds)
 
 
 @dataclass(frozen=True)
@@ -49,11 +67,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure as text with what must stand beside it (interval, n, `projected`), and its raw values in SI units by name."""
+    """A figure as text, its raw values in SI units by name, and what must stand beside it (interval, n, `projected`)."""
 
     text: str
-    details: tuple[str, ...] = ()
     values: Mapping[str, Value] = field(default_factory=dict)
+    details: tuple[str, ...] = ()
 
     @property
     def one_line(self) -> str:
@@ -77,8 +95,8 @@ class Line:
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
     kind: LineKind = "measured"
-    rows: tuple[tuple[str, str], ...] = ()
-    """The raw rows it is made of, its own first: each a run and the beginning of the SHA-256 of the row key."""
+    rows: RawRows = ()
+    """The raw rows it is made of, its own first."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +180,8 @@ class Page:
     headline: tuple[str, ...]
     sections: tuple[Section, ...]
     notes: tuple[Note, ...]
-    headline_rows: tuple[tuple[str, str], ...] = ()
-    """The raw rows that the claim is about, named as in `Line`."""
+    headline_rows: RawRows = ()
+    """The raw rows that the claim is about."""
     options: Mapping[str, object] = field(default_factory=dict)
     """What to make the page of again, for the audit: its ledgers' runs and what the reader asked for."""
 
@@ -180,10 +198,77 @@ class Page:
     @property
     def warnings(self) -> tuple[Note, ...]:
         """What could mislead, and so is above everything else."""
-        return tuple(note for note in self.notes if note.kind == "warning")
+        return keep_notes(self.notes, "warning")
 
     @property
     def report(self) -> Report:
         """The tables of figures and the notes alone, for the formats that have no sections."""
         figures = tuple(table for table in self.tables if table.key != "method")
         return Report(figures, self.notes, options=self.options)
+
+
+PAGE_MARK = "cnnbench_page"
+"""The name by which a page's values are known; it has the version that made them."""
+
+
+def page_values(made: Page | Report) -> Document:
+    """The page, or tables and notes that are no page, as data that JSON can hold."""
+    if isinstance(made, Report):
+        section = Section("tables", "", tables=made.tables, notes=made.notes)
+        made = Page("", (), (section,), made.notes, options=made.options)
+    return {
+        PAGE_MARK: __version__,
+        "options": dict(made.options),
+        "title": made.title,
+        "headline": {"sentences": list(made.headline), "rows": list(map(list, made.headline_rows))},
+        "sections": [_section(section) for section in made.sections],
+        "notes": list(map(vars, made.notes)),
+    }
+
+
+def shown_values(page: Page) -> Document:
+    """The same, small: without what is unknown, whose row a line is, which its rows name, and the data of the charts, which
+    are stored with each.
+    """
+    values = page_values(page)
+    for section in values["sections"]:
+        for line in (line for table in section["tables"] for group in table["groups"] for line in group["lines"]):
+            del line["cells"][0]["values"]
+            for cell in line["cells"][1:]:
+                cell["values"] = {name: value for name, value in cell["values"].items() if value is not None}
+        for chart in section["charts"]:
+            del chart["data"]
+    return values
+
+
+def _section(section: Section) -> Document:
+    charts = [
+        {
+            **{name: getattr(chart, name) for name in ("key", "title", "alt", "caption")},
+            "data": list(map(dict, chart.data)),
+        }
+        for chart in section.charts
+    ]
+    return {
+        "key": section.key,
+        "title": section.title,
+        "lead": section.lead,
+        "tables": [_table(table) for table in section.tables],
+        "charts": charts,
+        "notes": list(map(vars, section.notes)),
+    }
+
+
+def _table(table: Table) -> Document:
+    return {
+        "key": table.key,
+        "title": table.title,
+        "clock": table.clock,
+        "columns": [{"key": each.key, "title": each.title, "unit": each.unit} for each in table.columns],
+        "groups": [{"title": each.title, "lines": [_line(line) for line in each.lines]} for each in table.groups],
+    }
+
+
+def _line(line: Line) -> Document:
+    cells = [{"text": cell.one_line, "values": cell.values} for cell in line.cells]
+    return {"rows": list(map(list, line.rows)), "kind": line.kind, "notes": list(line.notes), "cells": cells}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 from cnnbench import naming, units, workloads
 from cnnbench.profile_model import Group, Operator, Part, Profile, ProfileJob, ProfileResult, StepPhase
-from cnnbench.report.model import Note, Report, Table
+from cnnbench.report.model import Document, Note, Report, Table
 from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, wording
 
 FORMATS = "markdown or json"
@@ -81,7 +81,7 @@ def profilers_cost(profile: Profile) -> float:
     return profiled_step(profile) / plain_step(profile) - 1.0
 
 
-def _describe(shown: ProfileResult) -> dict[str, Any]:
+def _describe(shown: ProfileResult) -> Document:
     """Every figure of a rung; keys carry units, times are of one step."""
     profile = shown.profile
     figures = profile and {

@@ -12,14 +12,14 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Literal, get_args
 
-from cnnbench.report import chart_images, escaping, page_values, sections
-from cnnbench.report.model import Page
+from cnnbench.report import chart_images, escaping, sections
+from cnnbench.report.model import Page, shown_values
 from cnnbench.report.render import html, latex, markdown, text
 
 Extension = Literal["html", "md", "tex", "csv", "json"]
 EXTENSIONS: tuple[Extension, ...] = get_args(Extension)
 CHARTS = "charts"
-INDEX, DOCUMENT, VALUES = "index.html", "report.md", "page.json"
+DOCUMENT, VALUES = "report.md", "page.json"
 _DRAWING = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
 _SEAL = re.compile(rf"{re.escape(markdown.PAGE_DIGEST)}[0-9a-f]{{64}} -->")
 
@@ -39,7 +39,7 @@ def render_folder(page: Page, *, static: bool) -> dict[str, str | bytes]:
     Where not `static` the page is the interactive one, and each chart is there as PNG and as Vega-Lite specification too.
     """
     files: dict[str, str | bytes] = {
-        INDEX: html.render(page, static=static),
+        "index.html": html.render(page, static=static),
         DOCUMENT: markdown.render_page(page, charts_at=CHARTS),
         "report.csv": text.comma_separated(page.report),
         "report.json": text.as_json(page.report),
@@ -72,7 +72,7 @@ def render_undrawn(page: Page, name: str, *, static: bool) -> str | None:
 
 def values_file(page: Page) -> str:
     """What the page shows, as its values."""
-    return escaping.as_json(page_values.shown_values(sections.abridge(page, html.MOST_LINES))) + "\n"
+    return escaping.as_json(shown_values(sections.abridge(page))) + "\n"
 
 
 def find_stale(root: Path, wanted: Mapping[str, str | bytes]) -> list[tuple[Path, str]]:

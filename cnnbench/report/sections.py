@@ -19,14 +19,14 @@ from cnnbench.analysis.seed_accuracy import compare_with_plain
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import Estimate
 from cnnbench.machine_facts import Host, list_facts
+from cnnbench.plain_text import plain
 from cnnbench.report import cells, footnotes, learning, tables
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.charts import processes, rows, sweeps
 from cnnbench.report.charts.chart_data import ChartData
 from cnnbench.report.charts.kinds import draw_chart
 from cnnbench.report.charts.rows import describe_point
-from cnnbench.report.escaping import plain
-from cnnbench.report.model import Cell, Chart, Note, NoteKind, Page, Report, RowGroup, Section, Table, make_notes
+from cnnbench.report.model import Cell, Chart, Note, Page, Report, RowGroup, Section, Table, keep_notes, make_notes
 from cnnbench.report.table_builder import (
     PROCESSOR,
     ColumnSpec,
@@ -38,9 +38,6 @@ from cnnbench.report.table_builder import (
     metric_column,
     wording,
 )
-
-Template = Literal["lecture", "full"]
-
 
 CHARTS = (*rows.CHARTS, *sweeps.CHARTS, *processes.CHARTS)
 """All charts of the page; each says in which section it is, and those of one section are in this order."""
@@ -57,7 +54,7 @@ class Price(NamedTuple):
 class PageRequest:
     """What the reader asked for, beside the rows."""
 
-    template: Template = "full"
+    template: Literal["lecture", "full"] = "full"
     title: str | None = None
     all_runs: bool = False
     prices: tuple[Price, ...] = ()
@@ -65,16 +62,6 @@ class PageRequest:
     problems: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     """Final digest of each ledger by run."""
-
-    def options(self, comparison: Comparison) -> dict[str, object]:
-        """What the page can be made of again, beside the ledgers themselves."""
-        return {
-            **{name: getattr(self, name) for name in ("template", "title", "all_runs", "currency")},
-            "baseline": comparison.baseline,
-            "prices": list(map(list, self.prices)),
-            "runs": sorted(self.digests),
-            "problems": list(self.problems),
-        }
 
 
 SECTIONS = (
@@ -130,13 +117,19 @@ def build(chart_data: ChartData, request: PageRequest) -> Page:
     )
     sections = _list_sections(chart_data, request, page_notes)
     best = find_headline_row(comparison)
+    options = {
+        **{name: getattr(request, name) for name in ("template", "title", "all_runs", "currency")},
+        "baseline": comparison.baseline,
+        "prices": list(map(list, request.prices)),
+        **footnotes.name_sources(request.problems, request.digests),
+    }
     return Page(
         request.title or "The lecture's CNN, then and now",
         write_headline(comparison),
         _drop_empty(replace(section, charts=_draw_charts(section.key, chart_data)) for section in sections),
         page_notes,
         cells.name_raw_rows(best) if best else (),
-        request.options(comparison),
+        options,
     )
 
 
@@ -161,7 +154,7 @@ def _list_sections(chart_data: ChartData, request: PageRequest, page_notes: Sequ
         notes = (
             *make_notes("clock", (f"Clock: {footnotes.CLOCKS[name]}." for name in clocks)),
             METHOD,
-            *_keep(page_notes, "rule", "missing"),
+            *keep_notes(page_notes, "rule", "missing"),
         )
         method = build_table(FORMULAS, _list_formulas(shown))
         yield Section("method", "How it was timed, and how to derive it again", tables=(method,), notes=notes)
@@ -171,8 +164,8 @@ def _list_sections(chart_data: ChartData, request: PageRequest, page_notes: Sequ
 def build_comparison_page(compared: Report, rows: Sequence[Row], title: str) -> Page:
     """The page of a comparison of two sides: what it comes to, row by row, what else differs, and the machines of both."""
     notes = compared.notes
-    summary = tuple(note.text for note in _keep(notes, "summary"))
-    others = _keep(notes, "rule", "missing", "reference", "problem")
+    summary = tuple(note.text for note in keep_notes(notes, "summary"))
+    others = keep_notes(notes, "rule", "missing", "reference", "problem")
     by_row = Section("compare", "Row by row", tables=compared.tables, notes=others)
     sections = (by_row, _doubts(notes), _machines(rows), *_files(notes))
     claim = summary or ("Nothing could be summed up: no two rows have an interval.",)
@@ -206,13 +199,9 @@ def _drop_empty(sections: Iterable[Section]) -> tuple[Section, ...]:
     return tuple(each for each in sections if each.charts or each.tables or each.notes)
 
 
-def _keep(notes: Sequence[Note], *kinds: NoteKind) -> tuple[Note, ...]:
-    return tuple(note for note in notes if note.kind in kinds)
-
-
 def _doubts(page_notes: Sequence[Note]) -> Section:
     lead = "Reasons to believe a figure less, each with what to do about it. A doubt never changes a figure."
-    return Section("doubts", "Doubts", lead, notes=_keep(page_notes, "doubt", "problem"))
+    return Section("doubts", "Doubts", lead, notes=keep_notes(page_notes, "doubt", "problem"))
 
 
 def _machines(rows: Sequence[Row]) -> Section:
@@ -222,14 +211,18 @@ def _machines(rows: Sequence[Row]) -> Section:
 
 def _files(page_notes: Sequence[Note]) -> list[Section]:
     """The ledgers, with how to audit the page; nothing where it is made of none."""
-    runs = _keep(page_notes, "run")
+    runs = keep_notes(page_notes, "run")
     lead = "Everything above is made of these ledgers and nothing else."
     how = "cnnbench audit RESULTS PAGE derives every figure on a page again, with other code, and compares."
     return [Section("files", "Raw files", lead, notes=(*runs, Note("rule", how)))] if runs else []
 
 
-def abridge(page: Page, most: int) -> Page:
-    """The page as people read it: tables without empty columns and with at most about `most` lines; the files keep all.
+MOST_LINES = 300
+"""Lines of one table in a page: more are no longer read, make it slow, and GitHub cuts a page off at 512 KB."""
+
+
+def abridge(page: Page) -> Page:
+    """The page as people read it: tables without empty columns and with at most about `MOST_LINES`; the files keep all.
 
     Of each long group the first lines stay (slowest first, as tables are ordered), the last, and evenly some between; the
     group's title says how many it has.
@@ -239,7 +232,7 @@ def abridge(page: Page, most: int) -> Page:
     def shown(table: Table) -> Table:
         # The page's table of resources has these too.
         elsewhere = {"host_peak", "device_peak"} if has_resources and table.key == "training" else set()
-        return tables.abridge(_drop_columns(table, elsewhere), most)
+        return tables.abridge(_drop_columns(table, elsewhere), MOST_LINES)
 
     sections = (replace(section, tables=tuple(map(shown, section.tables))) for section in page.sections)
     return replace(page, sections=tuple(sections))
@@ -247,19 +240,22 @@ def abridge(page: Page, most: int) -> Page:
 
 def _drop_columns(table: Table, elsewhere: set[str]) -> Table:
     """The table without the columns that are elsewhere, and without those that say n/a in every row, which are named."""
-    texts = [{line.cells[n].text for _, line in table.lines} for n in range(len(table.columns))]
-    here = [(n, column) for n, column in enumerate(table.columns) if column.key not in elsewhere]
-    gone = [
-        (n, column) for n, column in here if column.priority > 1 and texts[n] and texts[n] <= {"", units.NOT_AVAILABLE}
-    ]
-    kept = [each for each in here if each not in gone]
+    kept, unknown = [], []
+    for n, column in enumerate(table.columns):
+        texts = {line.cells[n].text for _, line in table.lines}
+        if column.key in elsewhere:
+            continue
+        if column.priority > 1 and texts and texts <= {"", units.NOT_AVAILABLE}:
+            unknown.append(column.one_line)
+        else:
+            kept.append(n)
     groups = (
-        RowGroup(group.title, tuple(replace(line, cells=tuple(line.cells[n] for n, _ in kept)) for line in group.lines))
+        RowGroup(group.title, tuple(replace(line, cells=tuple(line.cells[n] for n in kept)) for line in group.lines))
         for group in table.groups
     )
-    names = ", ".join(filter(None, (column.one_line for _, column in gone)))
+    names = ", ".join(filter(None, unknown))
     clock = table.clock + (f"; n/a in every row: {names}" if names else "")
-    return replace(table, columns=tuple(column for _, column in kept), groups=tuple(groups), clock=clock)
+    return replace(table, columns=tuple(table.columns[n] for n in kept), groups=tuple(groups), clock=clock)
 
 
 # How each figure came about: the clocks, and from which raw fields every column can be derived again by hand.

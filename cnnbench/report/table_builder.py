@@ -34,7 +34,8 @@ class ColumnSpec(Generic[Subject]):
 
 METRICS_HERE = ColumnSpec[Any]("metrics", "", 1)
 """The place of the metrics that name the table."""
-PROCESSOR = ColumnSpec[Any]("processor", "processor", 1, align="left")
+left_column = partial(ColumnSpec[Any], align="left")
+PROCESSOR = left_column("processor", "processor", 1)
 """The processor, as the page names it."""
 
 
@@ -78,9 +79,9 @@ def make_cell(subject: Subject, figure: Figure[Subject]) -> Cell:
     raw = {} if not name else cells.values(name, found) if figure.estimated else {name: found}
     raw |= figure.find_further(subject)
     if found is None:
-        return Cell(figure.absent(subject), (), raw)
+        return Cell(figure.absent(subject), raw)
     text = figure.text(found.value if figure.estimated else found)
-    return Cell(figure.mark(subject) + text, figure.describe(subject, found), raw)
+    return Cell(figure.mark(subject) + text, raw, figure.describe(subject, found))
 
 
 def metric_cell(row: Row, name: str) -> Cell:
@@ -104,23 +105,16 @@ def figure(
     *,
     name: str | None = None,
     unit: str = "",
+    align: Literal["left", "right"] = "right",
     **declared: Any,
 ) -> ColumnSpec[Subject]:
     """Declare a column of one figure, whose raw value has the `name` (the key, where None; none, where empty)."""
     found = Figure(text=text, read=read, raw_name=key if name is None else name, **declared)
-    return ColumnSpec(key, title, priority, partial(make_cell, figure=found), unit)
+    return ColumnSpec(key, title, priority, partial(make_cell, figure=found), unit, align)
 
 
-def wording(
-    key: str,
-    title: str,
-    priority: int,
-    read: str | Callable[[Subject], Any],
-    text: Callable[[Any], str] = str,
-    **declared: Any,
-) -> ColumnSpec[Subject]:
-    """Declare a column of words, left-aligned."""
-    return replace(figure(key, title, priority, read, text, **declared), align="left")
+wording = partial(figure, align="left")
+"""Declare a column of words, left-aligned."""
 
 
 def build_table(
@@ -148,10 +142,8 @@ def build_table(
     listed = chain.from_iterable(measured if column is METRICS_HERE else [column] for column in spec.columns)
     chosen = [column for column in listed if column.key not in hidden]
     if groups is None:
-        order = spec.order or (lambda subject: None)
-        found = group_by(subjects, lambda subject: (order(subject), spec.group(subject)))
-        ordered = found if spec.order is None else sorted(found)
-        groups = [(key[1], found[key]) for key in ordered]
+        found = group_by(subjects, lambda subject: (spec.order and spec.order(subject), spec.group(subject)))
+        groups = [(key[1], found[key]) for key in (sorted(found) if spec.order else found)]
     columns = (Column(each.key, fill(each.title), fill(each.unit), each.priority, each.align) for each in chosen)
     made = tuple(RowGroup(title, tuple(map(build_line, members))) for title, members in groups)
     return Table(spec.key, fill(spec.title), fill(spec.clock), tuple(columns), made, spec.folded)

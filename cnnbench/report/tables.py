@@ -14,9 +14,9 @@ from cnnbench import naming, units
 from cnnbench.analysis.ratio import PublishedResult, compare_copies, find_ladders, find_scaling_sets
 from cnnbench.analysis.rows import Row, SeedResult
 from cnnbench.analysis.speedup import Comparison
+from cnnbench.plain_text import plain
 from cnnbench.report import cells, footnotes
 from cnnbench.report.cells import ProcessorCell
-from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Column, Line, Report, RowGroup, Table
 from cnnbench.report.table_builder import (
     METRICS_HERE,
@@ -26,20 +26,16 @@ from cnnbench.report.table_builder import (
     build_table,
     figure,
     find_row,
+    left_column,
     metric_column,
     require_value,
     wording,
 )
 
-
-def precision_column(priority: int) -> ColumnSpec[Row]:
-    """Declare the precision asked for."""
-    return wording("precision", "preci-\nsion", priority, "job.precision")
-
-
-def outcome_column(priority: int) -> ColumnSpec[Row]:
-    """How the processes ended."""
-    return ColumnSpec("outcome", "outcome", priority, cells.outcome, align="left")
+precision_column = partial(wording, "precision", "preci-\nsion", read="job.precision")
+"""Declare the precision asked for, at a priority."""
+outcome_column = partial(left_column, "outcome", "outcome", cell=cells.outcome)
+"""Declare how the processes ended, at a priority."""
 
 
 def title_work(row: Row) -> str:
@@ -233,7 +229,7 @@ def _seeds(row: Row) -> Cell:
     """`7 of 8 (1 missed)`: of all processes planned, with how the others ended."""
     total, missed = sum(row.outcomes.values()), row.outcomes.get("missed", 0)
     others = tuple(f"{n} {status}" for status, n in cells.list_bad_endings(row))
-    return Cell(f"{row.ok} of {total}", others, {"seeds": total, "seeds_reached": row.ok, "seeds_missed": missed})
+    return Cell(f"{row.ok} of {total}", {"seeds": total, "seeds_reached": row.ok, "seeds_missed": missed}, others)
 
 
 def _select_to_target(rows: Sequence[Row]) -> list[Row]:
@@ -247,7 +243,7 @@ TIME_TO_ACCURACY = _declare(
         PROCESSOR,
         _mode_column(),
         figure("target", "target", 2, "job.target", units.exact_percent, name=""),
-        ColumnSpec("seeds", "seeds that\nreached it", 1, _seeds, align="left"),
+        left_column("seeds", "seeds that\nreached it", 1, _seeds),
         METRICS_HERE,
         metric_column("step_seconds", 5),
     ),

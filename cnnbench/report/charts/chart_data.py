@@ -12,8 +12,8 @@ from cnnbench.analysis.ratio import PublishedResult
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import Estimate
+from cnnbench.plain_text import plain
 from cnnbench.report import cells
-from cnnbench.report.escaping import plain
 from cnnbench.report.model import Datum
 from cnnbench.schema import Record, Trial
 from cnnbench.store import Ledger

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from cnnbench import units
+from cnnbench.plain_text import plain
 from cnnbench.regression.decision import SeriesFinding, Verdict
 from cnnbench.regression.design import CheckPlan, compute_detectable_effect
 from cnnbench.regression.verdict_text import (
@@ -34,7 +35,6 @@ from cnnbench.report.charts.kinds import (
     share,
     word,
 )
-from cnnbench.report.escaping import plain
 from cnnbench.report.model import Chart, Datum
 
 CONTROL = "control loop"

@@ -46,8 +46,7 @@ def draw_history(found: Sequence[Series]) -> Chart | None:
     timed = [series for series in found if sum(point.step is not None for point in series.points) > 1]
     ranked = sorted(range(len(timed)), key=lambda place: -len(timed[place].points))[:MOST_PANELS]
     shown = [timed[place] for place in sorted(ranked)]
-    several = len({series.machine_id for series in shown}) > 1
-    names = tuple(words.title(series, several) for series in shown)
+    names = words.title_rows(shown)
     data = [datum for panel, series in enumerate(shown) for datum in _mark_runs(panel, series)]
     more = _number_changes(data)
     if left_out := len(timed) - len(shown):

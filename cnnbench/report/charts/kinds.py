@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from cnnbench.analysis.rows import Row
+from cnnbench.plain_text import plain
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import ChartData, label_rows, list_numbers, list_values
 from cnnbench.report.charts.theme import BLUE, INK, LINE, ChartLayout
-from cnnbench.report.escaping import plain
 from cnnbench.report.model import Chart, Datum
 
 Specification = dict[str, Any]
@@ -163,6 +164,10 @@ def choose(
     scale = {"domain": values, "range": colours} if colours else {"domain": values}
     shown = {**(theme.legend(values, layout) if layout else {}), **legend}
     return word(name, scale=scale, legend=shown or None)
+
+
+colour_series = partial(choose, looks=theme.SERIES, columns=1)
+"""Encode each series by a colour, their names below one another."""
 
 
 def share(channels: Specification, width: int, height: int, layers: Iterable[Specification]) -> Specification:
@@ -325,8 +330,3 @@ def draw_lines(shown: Shown, layout: ChartLayout, *, value: str, words: str, axi
     ]
     shared = {"x": x, "color": colour_series(data, "series", symbolOpacity=1)}
     return share(shared, layout.whole, 240, layers)
-
-
-def colour_series(data: Sequence[Datum], name: str, **legend: Any) -> Specification:
-    """Encode each series by a colour, their names below one another."""
-    return choose(data, name, theme.SERIES, columns=1, **legend)

@@ -12,8 +12,6 @@ from cnnbench.report.model import Chart, Note, Page, Report, Table
 from cnnbench.schema import digest
 
 MADE_OF, PAGE_DIGEST = "<!-- cnnbench made of ", "<!-- cnnbench page sha256:"
-MOST_LINES = 300
-"""Lines of one table in a page: GitHub cuts a page off at 512 KB."""
 
 
 def render(report: Report) -> str:
@@ -79,7 +77,7 @@ def draw_grid(rows: Iterable[Iterable[str]], aligns: Iterable[str]) -> Iterator[
 def _abridge(page: Page) -> Page:
     from cnnbench.report import sections  # which knows every table, and loads what they are computed with
 
-    return sections.abridge(page, MOST_LINES)
+    return sections.abridge(page)
 
 
 def _headline(page: Page) -> Iterator[str]:

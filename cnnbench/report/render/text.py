@@ -11,7 +11,7 @@ from typing import Literal
 
 from cnnbench import __version__
 from cnnbench.report import escaping
-from cnnbench.report.model import Line, Report, Table, Value
+from cnnbench.report.model import Line, RawValues, Report, Table
 from cnnbench.report.render import latex, markdown
 
 Format = Literal["table", "markdown", "latex", "csv", "json"]
@@ -36,7 +36,7 @@ def comma_separated(report: Report) -> str:
     first = {"report_notes": " ".join(note.text for note in report.notes)}
     if "runs" in report.options:
         first["options"] = escaping.as_json(report.options)
-    rows: list[dict[str, Value]] = []
+    rows: list[RawValues] = []
     for table in report.tables:
         for title, line in table.lines:
             own = {"row_notes": "; ".join(line.notes), "clock_rule": table.clock}
@@ -78,9 +78,9 @@ def as_json(report: Report) -> str:
     return escaping.as_json({"cnnbench": __version__, **found}, indent=2) + "\n"
 
 
-def flatten(table: Table, line: Line) -> dict[str, Value]:
+def flatten(table: Table, line: Line) -> RawValues:
     """Collect a row's raw values by name, and each column's printed text as `<column>_text`."""
-    row: dict[str, Value] = {}
+    row: RawValues = {}
     for column, cell in zip(table.columns, line.cells, strict=True):
         row |= cell.values
         row[f"{column.key}_text"] = cell.one_line

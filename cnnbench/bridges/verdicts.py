@@ -1,8 +1,12 @@
-"""A verdict of the regression check as JUnit XML, the form in which CI systems read tests.
+"""A verdict of the regression check in the forms of other tools: Markdown, GitHub's job summary and annotations, JUnit's XML.
 
-A test case is a job's metric, in a test suite of its own: the schema of Jenkins' xunit plugin (junit-10.xsd) knows
-properties of suites alone. It failed exactly where the series regressed, was skipped where it is inconclusive, has an
-error where its job is missing, and else passed. Figures are in the properties, ratios as head's time over base's.
+All words come from `regression.verdict_text`. A job, a branch or an error message may have any name: here it is escaped, and
+cut where it is longer than `plain_text.LONGEST`.
+
+JUnit's is the form in which CI systems read tests. A test case is a job's metric, in a test suite of its own: the schema of
+Jenkins' xunit plugin (junit-10.xsd) knows properties of suites alone. It failed exactly where the series regressed, was
+skipped where it is inconclusive, has an error where its job is missing, and else passed. Figures are in the properties,
+ratios as head's time over base's.
 """
 
 from __future__ import annotations
@@ -16,17 +20,72 @@ from cnnbench.regression.verdict_text import (
     VerdictContext,
     format_decision,
     format_finding,
+    format_label,
+    format_verdict,
+    list_columns,
     list_conditions,
 )
 from cnnbench.report import escaping
+from cnnbench.report.render.markdown import draw_grid
+
+COMMANDS = {Decision.REGRESSED: "error", Decision.INCONCLUSIVE: "warning", Decision.IMPROVED: "notice"}
+"""A PASS needs no annotation."""
+
+
+def markdown(verdict: Verdict, meta: VerdictContext) -> str:
+    """The verdict, a table with a line a series, each series in a sentence, the conditions; ends in a newline."""
+    heading, *sentences = format_verdict(verdict, meta.controls)
+    missing = [f"{job} is missing, which is not passed: {reason}" for job, reason in meta.missing.items()]
+    heads = list_columns(verdict, meta)
+    rows = [[head.title for head in heads], *([head.text(each) for head in heads] for each in verdict.findings)]
+    table = draw_grid((map(_shown, row) for row in rows), ("right" if head.number else "left" for head in heads))
+    parts = [
+        f"## {_shown(f'{meta.title}: {verdict.decision.value.upper()}')}",
+        # What must not be overlooked is above the table.
+        *(f"**{_shown(text)}**" for text in (heading, *missing)),
+        *map(_shown, meta.notes),
+        "\n".join(table),
+        "\n".join(f"- {_shown(sentence)}" for sentence in sentences),
+        "### Conditions",
+        "\n".join(f"- {_shown(name)}: {_shown(text)}" for name, text in list_conditions(verdict, meta)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def job_summary(verdict: Verdict, meta: VerdictContext) -> str:
+    """What to append to the file that GITHUB_STEP_SUMMARY names: other steps' text may stand before and after it."""
+    return f"\n{markdown(verdict, meta)}\n"
+
+
+def workflow_commands(verdict: Verdict, meta: VerdictContext) -> tuple[str, ...]:
+    """GitHub's workflow commands, one line each: an error for every series that regressed and every job missing, a warning
+    for one that is inconclusive, a notice for one that improved. Advisory series are notices at most.
+
+    GitHub shows ten of a kind a step, so errors come first. Print them each on a line of its own.
+    """
+    found = [("error", f"MISSING: {job}", f"{job}: no verdict: {why}") for job, why in meta.missing.items()]
+    for each in verdict.findings:
+        if each.decision in COMMANDS:
+            kind = COMMANDS[each.decision] if each.series.gated else "notice"
+            message = format_finding(each, verdict.plan, meta.controls.get(each.series.job))
+            found.append((kind, f"{format_decision(each)}: {format_label(each)}", message))
+    order = [*COMMANDS.values()]
+    found.sort(key=lambda each: order.index(each[0]))
+    return tuple(escaping.workflow_command(kind, *map(escaping.plain, texts)) for kind, *texts in found)
+
+
+def _shown(text: str) -> str:
+    return escaping.markdown(escaping.plain(text))
+
 
 OUTCOMES = {Decision.REGRESSED: "failure", Decision.INCONCLUSIVE: "skipped"}
 COUNTS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
 """The attribute that counts each element."""
+_seconds = "{:.3f}".format
 
 
-def render(verdict: Verdict, meta: VerdictContext) -> str:
-    """The XML as text for a file in UTF-8, with its declaration."""
+def render_junit(verdict: Verdict, meta: VerdictContext) -> str:
+    """The JUnit XML as text for a file in UTF-8, with its declaration."""
     suites = list(_suites(verdict, meta))
     counts = {name: str(sum(int(suite.get(name, "0")) for suite in suites)) for name in ("failures", "errors")}
     about = {"name": meta.title, "time": _seconds(60 * meta.minutes), "tests": str(len(suites))}
@@ -116,7 +175,3 @@ def _list_properties(finding: SeriesFinding, verdict: Verdict, meta: VerdictCont
 
 def _text(text: str) -> str:
     return escaping.xml(escaping.plain(text))
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.3f}"
