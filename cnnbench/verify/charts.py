@@ -4,7 +4,6 @@ says: each value's label, labels of rows, numbers of an axis on a line, its titl
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -147,7 +146,6 @@ FIELDS: Mapping[str, FieldRule] = {
     "rung": lambda s: ", ".join(str(getattr(s.own.job, name)) for name in LADDER),
     "bytes": _bytes,
     "mib": lambda s: s.printed["bytes"] / 2**20,
-    "watts": lambda s: figures.mean_watts(s.own),
     "index": lambda s: s.process[0].index,
     "after_steps": lambda s: _evaluation(s)[0].after_steps,
     "images": lambda s: _evaluation(s)[0].images,
@@ -158,11 +156,7 @@ FIELDS: Mapping[str, FieldRule] = {
     "round": lambda s: s.process[0].job.round + 1,
     "blocks": lambda s: len(s.trial.block_seconds),
     **{f"block_p{share:02}": _percentile(share) for share in (5, 50, 95)},
-    "run": lambda s: s.row and s.row.mark[0],
-    "row": lambda s: s.row and s.row.mark[1],
-    "machine": lambda s: s.row and s.row.header.machine.id,
-    "precision": lambda s: s.row and s.row.job.precision,
-    "place": lambda s: cut_text(s.own.place) if s.row else str(s.published.year) if s.published else None,
+    "place": lambda s: str(s.published.year) if s.published else cut_text(s.own.place),
 }
 """Fields of marks that are no value of a row by that name; `chart.field` where a chart means something else by it."""
 
@@ -380,12 +374,11 @@ def _is_known(line: str, known: set[str]) -> bool:
 
 def _are_on_a_line(values: Sequence[float], texts: Sequence[DrawnText]) -> bool:
     """Whether three or more numbers of an axis lie on a line, in themselves or in their logarithms."""
-    across = len({text.place[0] for text in texts}) >= len({text.place[1] for text in texts})
-    places = [text.place[0 if across else 1] for text in texts]
-    scales = [values, [math.log(value) for value in values]] if min(values) > 0 else [values]
-    ends = [values.index(min(values)), values.index(max(values))]
+    numbers, sides = np.array(values), np.transpose([text.place for text in texts])
+    places = max(sides, key=lambda side: len(set(side)))
+    ends = [numbers.argmin(), numbers.argmax()]
+    scales = [numbers, np.log(numbers)] if min(numbers) > 0 else [numbers]
     return len(values) < 3 or any(
-        scale[ends[0]] < scale[ends[1]]
-        and np.abs(np.interp(scale, [scale[n] for n in ends], [places[n] for n in ends]) - places).max() <= _FARTHEST
+        scale[ends[0]] < scale[ends[1]] and max(abs(np.interp(scale, scale[ends], places[ends]) - places)) <= _FARTHEST
         for scale in scales
     )

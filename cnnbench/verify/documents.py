@@ -125,7 +125,6 @@ def read_stored(text: str) -> str:
     """The data that a picture carries; a PNG's bytes are given as characters. Nothing where it carries none."""
     if drawn := re.search(r'<metadata id="cnnbench-data">(.*?)</metadata>', text, re.DOTALL):
         return drawn.group(1)
-    mark = "tEXtcnnbench\0"
-    start = text.find(mark)
-    length = int.from_bytes(text[start - 4 : start].encode("latin-1"), "big") - len("cnnbench\0") if start >= 4 else 0
-    return text[start + len(mark) : start + len(mark) + length] if length > 0 else ""
+    mark = re.search(r"(.{4})tEXt(?=(cnnbench\0))", text, re.DOTALL)
+    length = int.from_bytes(mark.group(1).encode("latin-1"), "big") if mark else 0
+    return text[mark.end(2) : mark.end() + length] if mark else ""

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from operator import attrgetter
 from typing import Any
 
 from cnnbench import validity, workloads
@@ -227,22 +228,20 @@ def build_rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
     runs = {(ledger.header.run_id, ledger.header.machine.id): ledger for ledger in shortest_first}
     found = []
     for ledger in runs.values():
-        last: dict[int, Record] = {}
-        for record in ledger.records:
-            if record.index not in last or record.attempt > last[record.index].attempt:
-                last[record.index] = record
-        groups: dict[tuple[str, int], tuple[list[Record], list[Job]]] = {}
-        for record in last.values():
+        header = ledger.header
+        last = {record.index: record for record in sorted(ledger.records, key=attrgetter("attempt"))}
+        groups = defaultdict(list)
+        for _, record in sorted(last.items()):
             # One that cannot be, as today's gates see it, is none that ended well.
-            outcome = validity.reject_impossible(record.outcome, find_violations(ledger.header, record))
-            same, _ = groups.setdefault((record.job.row_key, record.protocol), ([], []))
-            same.append(record.model_copy(update={"outcome": outcome}))
-        for index, job in enumerate(ledger.header.plan):
-            if index not in last:
-                groups.setdefault((job.row_key, ledger.header.protocol), ([], []))[1].append(job)
-        for (_, protocol), (records, unstarted) in groups.items():
-            job = records[0].job if records else unstarted[0]
-            found.append(RawRow(ledger.header, job, protocol, tuple(records), len(unstarted)))
+            outcome = validity.reject_impossible(record.outcome, find_violations(header, record))
+            ended = record.model_copy(update={"outcome": outcome})
+            groups[record.job.row_key, record.protocol].append(ended)
+        waiting = [((job.row_key, header.protocol), job) for index, job in enumerate(header.plan) if index not in last]
+        planned, unstarted = dict(reversed(waiting)), Counter(key for key, _ in waiting)
+        for key in dict.fromkeys((*groups, *unstarted)):
+            records = tuple(groups.get(key, ()))
+            job = records[0].job if records else planned[key]
+            found.append(RawRow(header, job, key[1], records, unstarted[key]))
     return found
 
 

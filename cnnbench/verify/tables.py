@@ -279,7 +279,9 @@ def find_machine_errors(view: PageView, table: PageValues) -> Iterator[str]:
     for first, *cells in ([to_page_text(cell["text"]) for cell in line["cells"]] for line in group["lines"]):
         for column, text in zip(titles[1:], cells, strict=True):
             facts[(first, to_page_text(column["title"])) if beside else (column["key"], first)] = text
-    machines = {to_page_text(name): header for name, header in sorted(view.machines.items())}
+    # The newest shown run of each machine is the last.
+    headers = sorted((row.header for row in view.shown), key=attrgetter("machine.id", "created_at", "run_id"))
+    machines = {to_page_text(header.machine.id): header for header in headers}
     known = {machine: _list_facts(header) for machine, header in machines.items()}
     names = next(iter(known.values()), {})
     for name in names if ("CPU", "") in facts else ():

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 
-from cnnbench.schema import Job, PublishedRow, RunHeader
+from cnnbench.schema import Job, PublishedRow
 from cnnbench.verify.raw_rows import PageValues, RawRow, group_rows, select_newest
 
 MOST_APART = 1.5
@@ -43,12 +43,6 @@ class PageView:
     def training(self) -> list[RawRow]:
         """Shown rows that are no matrix products."""
         return [row for row in self.shown if row.job.workload != "gemm"]
-
-    @cached_property
-    def machines(self) -> dict[str, RunHeader]:
-        """The newest shown run of each machine."""
-        ordered = sorted((row.header for row in self.shown), key=lambda each: (each.created_at, each.run_id))
-        return {header.machine.id: header for header in ordered}
 
     @cached_property
     def _bases(self) -> dict[object, list[RawRow]]:
