@@ -73,11 +73,9 @@ class Audited:
     """Tables that do not say what they were made of, none of them with a column of processors."""
     disagreements: list[Disagreement] = field(default_factory=list)
 
-    def add(self, where: object, messages: Iterable[str]) -> bool:
-        """Add what does not hold there; return whether there is any."""
-        found = [Disagreement(str(where), message) for message in messages]
-        self.disagreements += found
-        return bool(found)
+    def add(self, where: object, messages: Iterable[str]) -> None:
+        """Add what does not hold there."""
+        self.disagreements += (Disagreement(str(where), message) for message in messages)
 
 
 @dataclass(frozen=True)
@@ -163,11 +161,9 @@ class Auditor:
         self._found = Audited()
         self._read: Mapping[Path, str] = {}
 
-    def check(
-        self, read: Mapping[Path, str], beside: Mapping[Path, str] | None = None, found: Audited | None = None
-    ) -> Audited:
-        """Check every document; the values of a folder may be in a file beside them. Adds to what was found before."""
-        self._found, self._read, reported = found or Audited(), {**(beside or {}), **read}, set[tuple[Path, str]]()
+    def check(self, read: Mapping[Path, str], found: Audited | None = None) -> Audited:
+        """Check every document; the values of a folder may be in a file that is not among them. Adds to what was found before."""
+        self._found, self._read, reported = found or Audited(), read, set[tuple[Path, str]]()
         for path, text in read.items():
             for part in self._find_parts(path, text):
                 options = {name: value for name, value in part.options.items() if name not in LINKS}
@@ -254,58 +250,59 @@ class Auditor:
     def _check_part(self, part: DocumentPart, rendering: Rendering) -> None:
         """A part cell by cell, then as a whole."""
         text, links = part.text, {name: part.options.get(name) for name in LINKS}
+        before = len(self._found.disagreements)
         if part.name.startswith(CHARTS):
-            wrong = self._check_picture(part, rendering)
+            self._check_picture(part, rendering)
             text = text if part.path.suffix == ".json" else documents.read_stored(text)
         elif part.name in (".md", ".html"):
-            wrong = self._check_tables(part, rendering)
-        else:
-            wrong = part.name != VALUES and self._check_lines(part, rendering)
-        if not wrong:
+            self._check_tables(part, rendering)
+        elif part.name != VALUES:
+            self._check_lines(part, rendering)
+        if len(self._found.disagreements) == before:
             expected = rendering.file(part.name, static=SCRIPTED not in text, links=links)
             self._found.add(*_compare_whole(part, text, expected))
 
-    def _check_tables(self, part: DocumentPart, rendering: Rendering) -> bool:
+    def _check_tables(self, part: DocumentPart, rendering: Rendering) -> None:
         """The tables and drawings of a page."""
         html, first_screen = part.name == ".html", part.options.get("rest_at") is not None
         shown = [each for each in pages.each_table(rendering.shown) if not first_screen or each["key"] == "lecture"]
         grid = documents.read_html(part.text) if html else documents.read_markdown(part.text)
         expected = [cells for table in shown for cells in documents.shown_grid(table, html=html)]
         self._found.cells += sum(len(cells) for _, cells in grid)
-        wrong = self._found.add(*_compare_grids(part, grid, expected))
+        self._found.add(*_compare_grids(part, grid, expected))
         known = {chart["key"]: chart for chart in pages.each_chart(rendering.values)} if html else {}
         self._found.marks += sum(len(chart["data"]) for chart in known.values())
         for figure in re.finditer(r'<figure class="chart" id="chart-([^"]+)".*?</figure>', part.text, re.DOTALL):
             chart = known.get(figure.group(1), {})
             for drawn in DRAWING.findall(figure.group()) if chart else ():
                 found = (f"chart {chart['key']}: {each}" for each in charts.find_drawing_errors(chart, drawn))
-                wrong |= self._found.add(part.path, found)
-        return wrong
+                self._found.add(part.path, found)
 
-    def _check_lines(self, part: DocumentPart, rendering: Rendering) -> bool:
+    def _check_lines(self, part: DocumentPart, rendering: Rendering) -> None:
         """A table file's lines, each value and each text."""
         try:
             lines: list[PageValues] = list(documents.read_csv(part.text))
             if part.name == ".json":
                 lines = [row for table in documents.read_json(part.text)["tables"] for row in table["rows"]]
         except (ValueError, KeyError, TypeError) as error:
-            return self._found.add(part.path, [f"cannot be read: {error}"])
+            self._found.add(part.path, [f"cannot be read: {error}"])
+            return
         expected = list(_list_lines(rendering.values, in_text=part.name == ".csv"))
         self._found.cells += sum(value not in ("", None) for line in lines for value in line.values())
-        differ = [f"it has {len(lines)} lines, there should be {len(expected)}"] * (len(lines) != len(expected))
-        wrong = self._found.add(part.path, differ)
+        if len(lines) != len(expected):
+            self._found.add(part.path, [f"it has {len(lines)} lines, there should be {len(expected)}"])
         for number, (line, (key, right)) in enumerate(zip(lines, expected, strict=False), 1):
             there = {name: value for name, value in line.items() if value not in ("", None) and name not in _OF_A_LINE}
             found = values.find_value_errors({name: line.get(name) for name in {**right, **there}}, right.__getitem__)
-            wrong |= self._found.add(f"{part.path}:{number}", (f"{key}: {each}" for each in found))
-        return wrong
+            self._found.add(f"{part.path}:{number}", (f"{key}: {each}" for each in found))
 
-    def _check_picture(self, part: DocumentPart, rendering: Rendering) -> bool:
+    def _check_picture(self, part: DocumentPart, rendering: Rendering) -> None:
         """The texts of a drawing, and the marks that a picture stores."""
         key = part.path.name.partition(".")[0]
         chart = next((each for each in pages.each_chart(rendering.values) if each["key"] == key), None)
         if chart is None or part.path.suffix == ".json":
-            return self._found.add(part.path, [] if chart else ["no chart of this report"])
+            self._found.add(part.path, [] if chart else ["no chart of this report"])
+            return
         self._found.marks += len(chart["data"])
         found = list(charts.find_drawing_errors(chart, part.text)) if part.path.suffix == ".svg" else []
         try:
@@ -315,7 +312,7 @@ class Auditor:
                 found += (f"mark {number}: {each}" for each in values.find_value_errors(there, right.get))
         except (ValueError, KeyError, TypeError, AttributeError):
             found.append("the data stored in it cannot be read")
-        return self._found.add(part.path, found)
+        self._found.add(part.path, found)
 
     def _check_marks(self, path: Path, text: str) -> None:
         """The digests in a document: of itself, and of the ledgers it names."""
@@ -358,17 +355,19 @@ def _compare_grids(
     part: DocumentPart, grid: documents.Grid, expected: Sequence[Sequence[str]]
 ) -> tuple[object, list[str]]:
     """The first row of a page's tables that is not what it should be."""
-    headings: Sequence[str] = ()
+    headings: Sequence[str] = ["a row"]
     for (line, cells), right in zip(grid, expected, strict=False):
         if len(headings) != len(right) > 1:
             headings = right
-        if len(cells) != len(right) or not all(map(raw_rows.is_same_text, cells, right)):
-            both = [each for each in zip(headings, cells, right, strict=False) if not raw_rows.is_same_text(*each[1:])]
-            both = both if len(cells) == len(right) and both else [("a row", " | ".join(cells), " | ".join(right))]
-            found = [f"{head}: printed {a!r}, from the records it is {b!r}" for head, a, b in both]
+        both = [("a row", " | ".join(cells), " | ".join(right))]
+        if len(cells) == len(right):
+            both = list(zip(headings, cells, right, strict=False))
+        differ = [each for each in both if not raw_rows.is_same_text(*each[1:])]
+        if differ:
+            found = [f"{head}: printed {a!r}, from the records it is {b!r}" for head, a, b in differ]
             return f"{part.path}:{part.begin + line}", found
-    differ = len(grid) != len(expected)
-    return part.path, [f"its tables have {len(grid)} rows, from the records there are {len(expected)}"] * differ
+    wrong = len(grid) != len(expected)
+    return part.path, [f"its tables have {len(grid)} rows, from the records there are {len(expected)}"] * wrong
 
 
 def _compare_whole(part: DocumentPart, text: str, expected: str | None) -> tuple[object, list[str]]:

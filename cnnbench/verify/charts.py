@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 from xml.etree import ElementTree
 
@@ -72,13 +72,13 @@ def _intensity(subject: ValueSubject) -> float:
     return (row.flops or 0) / (moved or 1)
 
 
-def _ideal(name: str, used: Callable[[RawRow], int | None]) -> FieldRule:
-    """What the first of a series gives with as many processors."""
+def _ideal(name: str) -> FieldRule:
+    """What the first of a series gives with as many processors, which have a rule of their own."""
 
     def derive(subject: ValueSubject) -> float:
         series = [each for each in subject.marks if each["series"] == subject.printed["series"]]
-        first = min(series, key=lambda each: each["varied"])
-        return float(first[name] * (used(subject.own) or 1) / first["varied"])
+        first = min(series, key=itemgetter("varied"))
+        return float(first[name] * subject.printed["varied"] / first["varied"])
 
     return derive
 
@@ -138,10 +138,10 @@ FIELDS: Mapping[str, FieldRule] = {
     "intensity_flops_per_byte": _intensity,
     "roofline.gflops_per_second": lambda s: values.derive("achieved_flops_per_second", s) / 1e9,  # type: ignore[operator]
     "threads.varied": attrgetter("own.job.threads"),
-    "threads.ideal": _ideal("images_per_second", lambda row: row.job.threads),
+    "threads.ideal": _ideal("images_per_second"),
     "batches.varied": attrgetter("own.job.batch_size"),
     "scaling.varied": lambda s: count_processors(s.own),
-    "scaling.ideal": _ideal("scaling_speedup", count_processors),
+    "scaling.ideal": _ideal("scaling_speedup"),
     "milliseconds": lambda s: s.printed["step_seconds"] * 1e3,
     "rung": lambda s: ", ".join(str(getattr(s.own.job, name)) for name in LADDER),
     "bytes": _bytes,
@@ -331,7 +331,7 @@ def find_drawing_errors(chart: PageValues, drawing: str) -> Iterator[str]:
         wrong = ", ".join((drawn - written) | (written - drawn))
         yield f"its drawing has the values {wrong} another number of times than its marks"
     known = _list_drawn_words(chart["data"])
-    for (role, _), found in groupby(texts, lambda text: (text.role, text.group)):
+    for (role, _), found in groupby(texts, attrgetter("role", "group")):
         together = list(found)
         words = [" ".join(text.lines) for text in together]
         read = (_TICK.fullmatch(each.replace("−", "-").replace(",", "")) for each in words)

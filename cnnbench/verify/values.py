@@ -173,7 +173,7 @@ def _what_binds(subject: ValueSubject) -> str:
     found, step = figures.floors(subject.view, subject.own), subject.figure("step_seconds")
     if step is None or "compute" not in found:
         return "n/a"
-    kind = max(found, key=lambda name: found[name])
+    kind = max(found, key=found.__getitem__)
     return f"{kind}-bound" if found[kind] >= 0.5 * step.value else f"nearest: {kind}"
 
 
@@ -300,15 +300,11 @@ def _published_value(view: PageView, row: PublishedRow, name: str) -> RawValue:
     """A published row's value by name, None where its source has none; each is of one process."""
     seconds, base, peak = row.job_seconds, view.published_cpu, row.printed_flops_per_second
     known: dict[str, RawValue] = {
-        "processor": row.processor,
-        "year": row.year,
-        "source": row.source,
+        **dict(row),
         "job_kind": "published",
         "peak_flops_per_second": peak,
         "peak_kind": None if peak is None else "printed",
         "printed_flops": row.printed_flops_text,
-        "printed_speedup": row.printed_speedup,
-        "job_seconds": seconds,
     }
     if seconds:
         known["achieved_flops_per_second"] = row.job_flops / seconds if row.job_flops else None

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
+from operator import attrgetter, itemgetter
 
 from cnnbench.schema import Job, PublishedRow
 from cnnbench.verify.raw_rows import PageValues, RawRow, group_rows, select_newest
@@ -32,7 +33,7 @@ class PageView:
         self.rows = [row for row in every if row.header.run_id in runs]
         self.shown = self.rows if options.get("all_runs") else select_newest(self.rows)
         cpus = [row for row in self.published_rows if row.device_kind == "cpu" and row.job_seconds]
-        self.published_cpu = max(cpus, key=lambda row: (row.job_seconds or 0.0, row.processor), default=None)
+        self.published_cpu = max(cpus, key=attrgetter("job_seconds", "processor"), default=None)
 
     @cached_property
     def by_mark(self) -> dict[tuple[str, str], RawRow]:
@@ -122,7 +123,7 @@ class PageView:
         """The price an hour of the longest key that fits the row's machine and device."""
         place = f"{row.header.machine.id}/{row.job.device}"
         fitting = [(len(key), price) for key, price in self.options.get("prices", ()) if place.startswith(key)]
-        return max(fitting, key=lambda each: each[0])[1] if fitting else None
+        return max(fitting, key=itemgetter(0))[1] if fitting else None
 
 
 def describe_step(job: Job, always: tuple[str, ...] = ()) -> str:
