@@ -93,16 +93,14 @@ class DocumentPart:
 
 def audit(paths: Sequence[Path], published_rows: Sequence[PublishedRow], render: Render) -> Audited:
     """Check every ledger, page, chart and table file under the paths. Raises UsageError for a path that is not there."""
-    files: set[Path] = set()
-    for path in paths:
-        if not path.exists():
-            raise UsageError(f"{path}: no such file or directory to audit")
-        files |= {file for file in (path.rglob("*") if path.is_dir() else (path,)) if file.is_file()}
+    if missing := [path for path in paths if not path.exists()]:
+        raise UsageError(f"{missing[0]}: no such file or directory to audit")
+    files = {file for path in paths for file in (path, *path.rglob("*")) if file.is_file()}
     loaded = store.load_tree([file for file in files if file.suffix == ".jsonl"])
     found = Audited(len(loaded.ledgers), sum(len(ledger.records) for ledger in loaded.ledgers))
     for problem in loaded.problems:
-        where, separator, what = problem.partition(": ")
-        found.add(where if separator else "", [what or problem])
+        where, _, what = problem.partition(": ")
+        found.add(where, [what])
     for ledger in loaded.ledgers:
         found.disagreements += check_ledger(ledger)
     auditor = Auditor(loaded.ledgers, (*published_rows, *loaded.published_rows), render)
@@ -359,9 +357,9 @@ def _compare_grids(
     for (line, cells), right in zip(grid, expected, strict=False):
         if len(headings) != len(right) > 1:
             headings = right
-        both = [("a row", " | ".join(cells), " | ".join(right))]
-        if len(cells) == len(right):
-            both = list(zip(headings, cells, right, strict=False))
+        both = zip(headings, cells, right, strict=False)
+        if len(cells) != len(right):
+            both = zip(["a row"], [" | ".join(cells)], [" | ".join(right)], strict=True)
         differ = [each for each in both if not raw_rows.is_same_text(*each[1:])]
         if differ:
             found = [f"{head}: printed {a!r}, from the records it is {b!r}" for head, a, b in differ]

@@ -16,7 +16,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from cnnbench.schema import Evaluation
 from cnnbench.verify import figures, formats, intervals, values
 from cnnbench.verify.raw_rows import SHOWN, PageValues, RawRow, cut_text, may_be_called, to_page_text
 from cnnbench.verify.values import Marks, ValueSubject
@@ -102,21 +101,12 @@ def _bytes(subject: ValueSubject) -> Any:
     return values.derive(_memory_name(subject.own), subject)
 
 
-def _evaluation(subject: ValueSubject) -> tuple[Evaluation, float]:
-    """The evaluation after the mark's steps, and the minutes until then. Raises LookupError where there is none."""
-    trial = subject.trial
-    epochs = list(zip(trial.block_seconds, trial.epoch_evaluations, strict=False))
-    final = [(trial.test, len(epochs))] if "accuracy_low" in subject.printed else None
-    for test, until in final or [(each, n) for n, (_, each) in enumerate(epochs, 1)]:
-        if test is not None and test.after_steps == subject.printed["after_steps"]:
-            clock = (trial.pretraining_seconds or 0.0) + sum(block + each.seconds for block, each in epochs[:until])
-            return test, clock / 60
-    raise LookupError(f"the process was not evaluated after {subject.printed['after_steps']} steps")
-
-
-def _accuracy(subject: ValueSubject) -> intervals.DerivedFigure:
-    test, _ = _evaluation(subject)
-    return intervals.wilson(test.correct, test.images)
+def _minutes(subject: ValueSubject) -> float:
+    """Of pre-training, of the epochs until the mark's evaluation, and of the evaluations after them."""
+    trial, steps = subject.trial, subject.evaluation.after_steps
+    epochs = zip(trial.block_seconds, trial.epoch_evaluations, strict=False)
+    clock = sum(block + each.seconds for block, each in epochs if each.after_steps <= steps)
+    return ((trial.pretraining_seconds or 0.0) + clock) / 60
 
 
 def _percentile(share: int) -> FieldRule:
@@ -146,14 +136,11 @@ FIELDS: Mapping[str, FieldRule] = {
     "rung": lambda s: ", ".join(str(getattr(s.own.job, name)) for name in LADDER),
     "bytes": _bytes,
     "mib": lambda s: s.printed["bytes"] / 2**20,
-    "index": lambda s: s.process[0].index,
-    "after_steps": lambda s: _evaluation(s)[0].after_steps,
-    "images": lambda s: _evaluation(s)[0].images,
-    "minutes": lambda s: _evaluation(s)[1],
-    "accuracy": lambda s: _accuracy(s).value,
-    "accuracy_low": lambda s: _accuracy(s).low,
-    "accuracy_high": lambda s: _accuracy(s).high,
-    "round": lambda s: s.process[0].job.round + 1,
+    "index": attrgetter("process.index"),
+    "after_steps": attrgetter("evaluation.after_steps"),
+    "images": attrgetter("evaluation.images"),
+    "minutes": _minutes,
+    "round": lambda s: s.process.job.round + 1,
     "blocks": lambda s: len(s.trial.block_seconds),
     **{f"block_p{share:02}": _percentile(share) for share in (5, 50, 95)},
     "place": lambda s: str(s.published.year) if s.published else cut_text(s.own.place),

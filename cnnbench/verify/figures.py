@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from operator import attrgetter
 
 from scipy.special import bdtr
 
@@ -78,12 +79,9 @@ def _accuracy(view: PageView, row: RawRow) -> DerivedFigure:
 
 def energy_windows(row: RawRow) -> list[Energy]:
     """The windows that measured something; a counter that stood still did not."""
-    found = [trial.energy for trial in row.good_trials if trial.energy]
-    return [
-        each
-        for each in found
-        if min(each.window_joules, each.window_steps, each.window_seconds, each.idle_seconds) > COUNTER_STOPPED
-    ]
+    found = filter(None, (trial.energy for trial in row.good_trials))
+    counted = attrgetter("window_joules", "window_steps", "window_seconds", "idle_seconds")
+    return [each for each in found if min(counted(each)) > COUNTER_STOPPED]
 
 
 def _energy(view: PageView, row: RawRow) -> DerivedFigure:

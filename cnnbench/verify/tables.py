@@ -275,10 +275,12 @@ def find_machine_errors(view: PageView, table: PageValues) -> Iterator[str]:
     """What the table says that the headers do not: side by side, or one machine below the other."""
     titles, (group,) = table["columns"], table["groups"]
     beside = titles[0]["key"] != "machine"
+    heads = [to_page_text(column["title"]) if beside else column["key"] for column in titles[1:]]
+    lines = {to_page_text(line["cells"][0]["text"]): line["cells"][1:] for line in group["lines"]}
     facts = {}
-    for first, *cells in ([to_page_text(cell["text"]) for cell in line["cells"]] for line in group["lines"]):
-        for column, text in zip(titles[1:], cells, strict=True):
-            facts[(first, to_page_text(column["title"])) if beside else (column["key"], first)] = text
+    for first, cells in lines.items():
+        for head, cell in zip(heads, cells, strict=True):
+            facts[(first, head) if beside else (head, first)] = to_page_text(cell["text"])
     # The newest shown run of each machine is the last.
     headers = sorted((row.header for row in view.shown), key=attrgetter("machine.id", "created_at", "run_id"))
     machines = {to_page_text(header.machine.id): header for header in headers}
@@ -288,11 +290,9 @@ def find_machine_errors(view: PageView, table: PageValues) -> Iterator[str]:
         marked, texts = facts.pop((name, "")), {text for (fact, _), text in facts.items() if fact == name}
         if (marked == "differs") != (len(texts) > 1):
             yield f"{name} is marked {marked!r}, the machines' texts say otherwise"
-    named = [machine for _, machine in facts]
-    if not beside:  # where no fact differs, no column has one
-        named = [to_page_text(line["cells"][0]["text"]) for line in group["lines"]]
-    if (printed := dict.fromkeys(named)).keys() != machines.keys():
-        yield f"the machines are {', '.join(printed)}, the records are of {', '.join(machines)}"
+    named = list(filter(None, heads)) if beside else list(lines)
+    if set(named) != machines.keys():
+        yield f"the machines are {', '.join(named)}, the records are of {', '.join(machines)}"
     for name in names:
         for machine, header in machines.items():
             there = facts.get((name, machine))

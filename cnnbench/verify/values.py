@@ -48,24 +48,36 @@ class ValueSubject:
 
     def figure(self, name: str) -> DerivedFigure | None:
         """A figure of the row, derived once however often it is printed."""
-        return _true_accuracy(self) if name == "true_accuracy" else figures.find_figure(self.view, self.own, name)
+        derive_own = ACCURACIES.get(name)
+        return derive_own(self) if derive_own else figures.find_figure(self.view, self.own, name)
 
     @property
-    def process(self) -> tuple[Record, Trial]:
+    def process(self) -> Record:
         """The row's process of the place in the plan, the number or the seed that the line has. Raises LookupError where
         there is none.
         """
         named = next((name for name in ("index", "process", "seed") if name in self.printed), "process")
-        for record, trial in self.own.attempts:
+        for record, _ in self.own.attempts:
             numbers = {"index": record.index, "process": record.job.round + 1, "seed": record.job.seed}
             if numbers[named] == self.printed.get(named):
-                return record, trial
+                return record
         raise LookupError(f"the row has no {named} {self.printed.get(named)}")
 
     @property
     def trial(self) -> Trial:
         """What that process measured."""
-        return self.process[1]
+        return known(self.process.outcome.trial)
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """Its evaluation after the steps of the mark: at the end where that has an interval. Raises LookupError where there
+        is none.
+        """
+        found = [self.trial.test] if "accuracy_low" in self.printed else self.trial.epoch_evaluations
+        for each in found:
+            if each is not None and each.after_steps == self.printed["after_steps"]:
+                return each
+        raise LookupError(f"the process was not evaluated after {self.printed['after_steps']} steps")
 
     @property
     def last_evaluation(self) -> Evaluation:
@@ -199,6 +211,13 @@ def _true_accuracy(subject: ValueSubject) -> DerivedFigure:
     return exact if subject.row is None else intervals.accuracy(last, learning.IMAGES)
 
 
+ACCURACIES: Mapping[str, Callable[[ValueSubject], DerivedFigure]] = {
+    "accuracy": lambda s: intervals.wilson(s.evaluation.correct, s.evaluation.images),
+    "true_accuracy": _true_accuracy,
+}
+"""Figures of single processes, or of those that looked at all images after each epoch."""
+
+
 def _difference(name: str) -> Derivation:
     """A difference of accuracies as a share."""
 
@@ -213,7 +232,7 @@ def _part(name: str, end: str) -> Derivation:
 
 VALUES: Mapping[str, Derivation] = {
     **{name: attrgetter(f"own.job.{name}") for name in Job.model_fields},
-    **{f"{name}{end}": _part(name, end) for name in (*figures.FIGURES, "true_accuracy") for end in ENDS},
+    **{f"{name}{end}": _part(name, end) for name in (*figures.FIGURES, *ACCURACIES) for end in ENDS},
     "processor": attrgetter("own.full_name"),
     **dict.fromkeys(("machine_id", "machine"), attrgetter("own.header.machine.id")),
     **dict.fromkeys(("run_id", "run"), attrgetter("own.header.run_id")),
@@ -271,7 +290,7 @@ VALUES: Mapping[str, Derivation] = {
     ),
     "sample_images": attrgetter("sample"),
     "process": lambda s: s.printed.get("process"),
-    "stopped.seed": lambda s: s.process[0].job.seed,
+    "stopped.seed": attrgetter("process.job.seed"),
     "stopped_epoch": lambda s: s.last_evaluation.after_steps // known(s.own.job.steps_per_epoch),
     "stopped_by_rule": lambda s: s.last_evaluation.correct == s.last_evaluation.images,
     "mode": lambda s: describe_step(s.own.job),

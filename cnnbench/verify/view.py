@@ -69,8 +69,8 @@ class PageView:
     @cached_property
     def _products(self) -> dict[object, list[RawRow]]:
         """The matrix products of all runs by place, also of those that a newer run hides."""
-        alone = (row for row in self.rows if row.job.workload == "gemm" and row.job.copies == 1)
-        return group_rows((row for row in alone if row.trials and row.flops), _product_place)
+        products = (row for row in self.rows if row.job.workload == "gemm" and row.trials and row.flops)
+        return group_rows((row for row in products if row.job.copies == 1), _product_place)
 
     def best_product(self, row: RawRow) -> RawRow | None:
         """Find the product that the row's rate is a share of; None if neither its run nor its boot has one."""
