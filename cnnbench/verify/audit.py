@@ -30,6 +30,8 @@ LINKS = ("charts_at", "rest_at")
 _DIGEST_CHARACTERS = 16
 _OF_A_LINE = {"table", "group", "kind", "notes", "row_notes", "clock_rule", "report_notes", "options"}
 """What a table file says of a line beside its cells; it is compared with the whole file."""
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError, csv.Error)
+"""What reading a file raises that was written by hand or is broken."""
 _TABLE = re.compile(r"(?m)^\|(?:\s*:?-+:?\s*\|)+\s*$")
 """The rule under a table's headings in Markdown."""
 
@@ -187,7 +189,7 @@ class Auditor:
                 view = self._views.setdefault(
                     json.dumps(kept, sort_keys=True), PageView(self._rows, self._published_rows, kept)
                 )
-            except (ComparisonError, UsageError, LookupError, TypeError, ValueError, AttributeError) as error:
+            except (ComparisonError, UsageError, *_MALFORMED) as error:
                 # Options that were written by hand may be anything.
                 self._made[key] = None, [f"cannot be made of these ledgers: {error}"]
             else:
@@ -197,38 +199,31 @@ class Auditor:
 
     def _find_parts(self, path: Path, text: str) -> Iterator[DocumentPart]:
         """The generated parts of a document: of a Markdown page each that ends in its digest, of others the whole."""
-        name, stored = ".html" if path.suffix == ".htm" else path.suffix, text
+        name, stored, tables_there = ".html" if path.suffix == ".htm" else path.suffix, text, set[str]()
         try:
             if path.parent.name == CHARTS and path.name.endswith((".svg", ".png", ".vl.json")):
                 beside = path.parent.parent / VALUES
                 stored = self._read.get(beside) or (read_document(beside) if beside.is_file() else "")
                 name = f"{CHARTS}/{path.name}"
             elif path.suffix == ".csv":
-                stored = self._find_csv_options(text)
+                lines = documents.read_csv(text)
+                tables_there, own = {line["table"] for line in lines}, lines[0].get("options") if lines else ""
+                stored = f"<!-- cnnbench made of {own}" if own else ""
             elif text.startswith(f'{{"{documents.VALUES}"'):
                 name = VALUES
             if path.suffix == ".md":
                 yield from self._find_markdown_parts(path, text)
             elif options := documents.read_options(stored):
                 yield DocumentPart(path, 0, name, text, options)
-            elif name == ".json" and re.match(r'\s*\{\s*"cnnbench":', text):
-                made = [table["key"] for table in documents.read_json(text).get("tables", ())]
-                self._found.skipped += len(made)
-                self._found.add(path, ["does not say what it was made of"] * bool({*made} & tables.TABLES.keys()))
-        except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
+            else:
+                if name == ".json" and re.match(r'\s*\{\s*"cnnbench":', text):
+                    tables_there = {table["key"] for table in documents.read_json(text).get("tables", ())}
+                # Kinds of tables that have no rules need not say it: they are counted.
+                self._found.skipped += len(tables_there)
+                unruled = tables_there.isdisjoint(tables.TABLES)
+                self._found.add(path, [] if unruled else ["does not say what it was made of"])
+        except _MALFORMED as error:
             self._found.add(path, [f"cannot be read: {error}"])
-
-    def _find_csv_options(self, text: str) -> str:
-        """What a table file says in its first line that it was made of, as a page says it.
-
-        Kinds of tables that have no rules need not say it: they are counted.
-        """
-        lines = documents.read_csv(text)
-        own, keys = (lines[0].get("options") if lines else ""), {line["table"] for line in lines}
-        if own or keys & tables.TABLES.keys():
-            return f"<!-- cnnbench made of {own or None}"
-        self._found.skipped += len(keys)
-        return ""
 
     def _find_markdown_parts(self, path: Path, text: str) -> Iterator[DocumentPart]:
         """The parts that say what they were made of; tables outside them are passed over."""
@@ -282,7 +277,7 @@ class Auditor:
             lines: list[PageValues] = list(documents.read_csv(part.text))
             if part.name == ".json":
                 lines = [row for table in documents.read_json(part.text)["tables"] for row in table["rows"]]
-        except (ValueError, KeyError, TypeError) as error:
+        except _MALFORMED as error:
             self._found.add(part.path, [f"cannot be read: {error}"])
             return
         expected = list(_list_lines(rendering.values, in_text=part.name == ".csv"))
@@ -308,7 +303,7 @@ class Auditor:
             for number, (mark, right) in enumerate(zip(stored, chart["data"], strict=False), 1):
                 there = {name: mark.get(name) for name in {**right, **mark}}
                 found += (f"mark {number}: {each}" for each in values.find_value_errors(there, right.get))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except _MALFORMED:
             found.append("the data stored in it cannot be read")
         self._found.add(part.path, found)
 

@@ -194,7 +194,7 @@ def _is_of(subject: ValueSubject, name: str, printed: str) -> bool:
         known = row.all_numbers.union(formats.find_numbers(processor))
         fits = {
             "processor": may_be_called(row.full_name, printed),
-            "label": lines[0] == " ".join(processor.split()) and row.place.removeprefix("cpu, ")[:SHOWN] in printed,
+            "label": lines[0] == formats.fold(processor) and row.place.removeprefix("cpu, ")[:SHOWN] in printed,
             "kind": ("projected" in printed) == (row.job.clock == "steady") or subject.place != "speedup",
         }.get(name, True)
     return fits and known.issuperset(formats.find_numbers(*(lines[:-1] or lines)))
@@ -212,13 +212,13 @@ def _find_roof_errors(mark: PageValues, steps: list[ValueSubject]) -> Iterator[s
     intensity, rate = ((ridge / 16, ceiling / 16), (ridge, ceiling), (max(1000.0, 4 * ridge), ceiling))[mark["order"]]
     header = steps[0].own.header
     expected = {
+        **{name: mark[name] for name in ("kind", "roof", "order")},
         "intensity_flops_per_byte": intensity,
         "gflops_per_second": rate / 1e9,
         "machine": header.machine.id,
         "run": header.run_id,
     }
-    printed = {name: value for name, value in mark.items() if name not in ("kind", "roof", "order")}
-    yield from values.find_value_errors(printed, expected.__getitem__)
+    yield from values.find_value_errors(mark, expected.__getitem__)
 
 
 def _has(name: str) -> Callable[[PageView, RawRow], int]:
@@ -247,9 +247,10 @@ def _find_missing(view: PageView, key: str, marks: Marks) -> Iterator[str]:
         return
     printed = Counter((mark["run"], mark["row"]) for mark in marks if mark["run"] is not None)
     counts = {row: n for row in view.shown if (n := COUNTS[key](view, row)) or row.mark in printed}
-    every = key in COMPLETE and sum(row.job.workload != "gemm" for row in counts) <= MOST_MARKS
+    trained = counts.keys() & set(view.training)
+    needed = trained if key in COMPLETE and len(trained) <= MOST_MARKS else ()
     for row, n in counts.items():
-        if printed[row.mark] != n and (row.mark in printed or (every and row.job.workload != "gemm")):
+        if printed[row.mark] != n and (row.mark in printed or row in needed):
             yield f"{printed[row.mark]} marks are of {row.place} of run {row.header.run_id}, there should be {n}"
 
 
@@ -298,7 +299,7 @@ def _read_texts(element: ElementTree.Element, role: str = "", group: int = 0) ->
             named = re.search(r"\brole-(\S+)", child.get("class", ""))
             yield from _read_texts(child, *((named.group(1), id(child)) if named else (role, group)))
         elif tag in ("text", "title", "desc"):
-            lines = (" ".join("".join(part.itertext()).split()) for part in (list(child) or [child]))
+            lines = (formats.fold("".join(part.itertext())) for part in (list(child) or [child]))
             found = re.search(r"translate\(([-\d.e]+),([-\d.e]+)\)", child.get("transform", ""))
             x, y = found.groups() if found else (0, 0)
             yield DrawnText(role if tag == "text" else tag, group, tuple(filter(None, lines)), (float(x), float(y)))
@@ -349,7 +350,7 @@ def _list_drawn_words(marks: Marks) -> set[str]:
     """Each line that a label of a row or a legend may have: a mark's own words, places and what was timed in one line."""
     known = {str(mark[name]) for mark in marks for name in LEGENDS if name in mark}
     for label in {str(mark.get("label")) for mark in marks}:
-        lines = [" ".join(line.split()) for line in label.split("\n")[:-1] if line.strip()]
+        lines = [formats.fold(line) for line in label.split("\n")[:-1] if line.strip()]
         known.update((*lines, ", ".join(lines[1:]), ", ".join(lines[1:3])))
     return known
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 
 from cnnbench.verify import figures, formats, learning
 from cnnbench.verify.formats import UNKNOWN, find_format, with_details
@@ -127,8 +126,7 @@ def _seeds_reached(subject: ValueSubject) -> str:
 
 def _why_not(subject: ValueSubject) -> str:
     """What the processes of a rung without a time said, each once."""
-    ordered = sorted(subject.own.records, key=attrgetter("job.round", "index"))
-    said = (record.outcome.message for record in ordered if record.outcome.status != "ok")
+    said = (record.outcome.message for record in subject.own.records if record.outcome.status != "ok")
     return "" if subject.own.costs else "; ".join(dict.fromkeys(filter(None, said)))
 
 

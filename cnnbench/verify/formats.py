@@ -131,6 +131,11 @@ def with_details(text: str, details: Sequence[str]) -> str:
     return f"{text} ({'; '.join(details)})" if details else text
 
 
+def fold(text: str) -> str:
+    """The text with one blank between its words."""
+    return " ".join(text.split())
+
+
 def find_numbers(*texts: object) -> list[str]:
     """Every number in these texts, without separators."""
     return [each.rstrip(".,").replace(",", "") for each in _NUMBER.findall(" ".join(map(str, texts)))]

@@ -86,8 +86,8 @@ def _learning_key(row: RawRow) -> object:
 @lru_cache(maxsize=1024)
 def right_by_seed(row: RawRow) -> dict[int, int]:
     """Test images right at the end by seed, of the processes that learned."""
-    tests = {record.job.seed: trial.test for record, trial in row.trials}
-    return {seed: test.correct for seed, test in tests.items() if test is not None and test.images == IMAGES}
+    learned = ((record.job.seed, trial.test) for record, trial in row.trials)
+    return {seed: test.correct for seed, test in learned if test is not None and test.images == IMAGES}
 
 
 def count_failed(row: RawRow) -> int:

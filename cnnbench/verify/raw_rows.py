@@ -35,7 +35,7 @@ SHOWN = 400
 
 @dataclass(frozen=True, eq=False)
 class RawRow:
-    """The records of one job on one device in one run, as the gates judge them, and how many were never started."""
+    """The records of one job on one device in one run by round, as the gates judge them, and how many were never started."""
 
     header: RunHeader
     job: Job
@@ -104,8 +104,7 @@ class RawRow:
     def attempts(self) -> tuple[tuple[Record, Trial], ...]:
         """Those, and the ones that missed their target, by round."""
         ends = validity.CHECKED_STATUSES
-        good = [(r, r.outcome.trial) for r in self.records if r.outcome.status in ends and r.outcome.trial]
-        return tuple(sorted(good, key=lambda pair: (pair[0].job.round, pair[0].index)))
+        return tuple((r, r.outcome.trial) for r in self.records if r.outcome.status in ends and r.outcome.trial)
 
     @cached_property
     def steps(self) -> list[float]:
@@ -231,7 +230,7 @@ def build_rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
         header = ledger.header
         last = {record.index: record for record in sorted(ledger.records, key=attrgetter("attempt"))}
         groups = defaultdict(list)
-        for _, record in sorted(last.items()):
+        for record in sorted(last.values(), key=attrgetter("job.round", "index")):
             # One that cannot be, as today's gates see it, is none that ended well.
             outcome = validity.reject_impossible(record.outcome, find_violations(header, record))
             ended = record.model_copy(update={"outcome": outcome})

@@ -153,10 +153,13 @@ def find_errors(view: PageView, table: PageValues) -> Iterator[str]:
 
 def _find_column_errors(view: PageView, table: PageValues, keys: Sequence[str]) -> Iterator[str]:
     expected = TABLES[table["key"]]
-    wanted = expected.columns.split()
-    for key, name in OPTIONAL.items():
-        if key in wanted and key not in keys and not any(find_figure(view, row, name) for row in expected.lines(view)):
-            wanted.remove(key)
+    wanted = [
+        key
+        for key in expected.columns.split()
+        if key in keys
+        or key not in OPTIONAL
+        or any(find_figure(view, row, OPTIONAL[key]) for row in expected.lines(view))
+    ]
     if keys != wanted:
         yield f"its columns are {', '.join(keys)}, they should be {', '.join(wanted)}"
     words = {
@@ -167,7 +170,7 @@ def _find_column_errors(view: PageView, table: PageValues, keys: Sequence[str]) 
         "published": view.published_cpu.processor.rpartition(" ")[2] if view.published_cpu else "",
     }
     for column in table["columns"]:
-        heading = " ".join(column["title"].replace("-\n", "").split())
+        heading = formats.fold(column["title"].replace("-\n", ""))
         known = columns.find_column(table["key"], column["key"])
         if known is None:
             yield f"no second derivation of column {column['key']}"
