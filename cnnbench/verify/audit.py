@@ -18,8 +18,7 @@ from cnnbench.schema import PublishedRow, Record, RunHeader, digest
 from cnnbench.store import Ledger
 from cnnbench.verify import charts, documents, pages, raw_rows, tables, values
 from cnnbench.verify.documents import DRAWING, MARK, SEAL, Options
-from cnnbench.verify.raw_rows import PageValues
-from cnnbench.verify.view import PageView
+from cnnbench.verify.raw_rows import PageValues, PageView
 
 KINDS = {".md", ".html", ".htm", ".svg", ".png", ".csv", ".json"}
 SCRIPTED = '<script type="module">'

@@ -17,9 +17,18 @@ from xml.etree import ElementTree
 import numpy as np
 
 from cnnbench.verify import figures, formats, intervals, values
-from cnnbench.verify.raw_rows import SHOWN, PageValues, RawRow, cut_text, may_be_called, to_page_text
+from cnnbench.verify.raw_rows import (
+    LADDER,
+    SHOWN,
+    PageValues,
+    PageView,
+    RawRow,
+    count_processors,
+    cut_text,
+    may_be_called,
+    to_page_text,
+)
 from cnnbench.verify.values import Marks, ValueSubject
-from cnnbench.verify.view import LADDER, PageView, count_processors
 
 FieldRule = Callable[[ValueSubject], Any]
 MOST_MARKS = 40

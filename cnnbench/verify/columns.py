@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from cnnbench.verify import figures, formats, learning
 from cnnbench.verify.formats import UNKNOWN, find_format, with_details
-from cnnbench.verify.raw_rows import cut_text, is_same_text, to_page_text
+from cnnbench.verify.raw_rows import cut_text, describe_step, is_same_text, to_page_text
 from cnnbench.verify.values import ValueSubject, outcomes
-from cnnbench.verify.view import describe_step
 
 CellText = Callable[[ValueSubject], str]
 Details = Callable[[ValueSubject], Iterable[str]]

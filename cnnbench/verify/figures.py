@@ -15,8 +15,7 @@ from cnnbench.machine import peaks
 from cnnbench.schema import Energy, Trial
 from cnnbench.verify import intervals
 from cnnbench.verify.intervals import DerivedFigure, NoFigure, geometric, known
-from cnnbench.verify.raw_rows import RawRow
-from cnnbench.verify.view import PageView, count_processors
+from cnnbench.verify.raw_rows import PageView, RawRow, count_processors
 
 FigureDerivation = Callable[[PageView, RawRow], DerivedFigure]
 SECONDS_AN_HOUR = 3600

@@ -12,8 +12,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from cnnbench.verify import intervals
-from cnnbench.verify.raw_rows import RawRow, group_rows
-from cnnbench.verify.view import PLAIN, PageView, describe_step
+from cnnbench.verify.raw_rows import PLAIN, PageView, RawRow, describe_step, group_rows
 
 IMAGES = 10_000
 SEEDS, MOST_SEEDS = 5, 1000

@@ -16,9 +16,8 @@ from operator import itemgetter
 from cnnbench import workloads
 from cnnbench.verify import charts, columns, figures, formats, learning, tables
 from cnnbench.verify.formats import find_numbers
-from cnnbench.verify.raw_rows import PageValues, RawRow
+from cnnbench.verify.raw_rows import MOST_APART, PageValues, PageView, RawRow
 from cnnbench.verify.values import ENDS, ValueSubject, derive
-from cnnbench.verify.view import MOST_APART, PageView
 
 UNRULED = {"method"}
 """Tables without figures."""

@@ -11,9 +11,8 @@ from operator import attrgetter
 from cnnbench.schema import Device, RunHeader
 from cnnbench.verify import columns, figures, formats, learning, values
 from cnnbench.verify.figures import find_figure
-from cnnbench.verify.raw_rows import PageValues, RawRow, is_same_text, may_be_called, to_page_text
+from cnnbench.verify.raw_rows import MOST_APART, PageValues, PageView, RawRow, is_same_text, may_be_called, to_page_text
 from cnnbench.verify.values import ValueSubject
-from cnnbench.verify.view import MOST_APART, PageView
 
 Lines = Callable[[PageView], Collection[RawRow]]
 

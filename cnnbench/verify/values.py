@@ -16,8 +16,16 @@ from typing import Any
 from cnnbench.schema import Evaluation, Job, PublishedRow, Record, Trial, digest
 from cnnbench.verify import figures, intervals, learning
 from cnnbench.verify.intervals import DerivedFigure, NoFigure, known
-from cnnbench.verify.raw_rows import PageValues, RawRow, RawValue, may_be_called, to_page_text
-from cnnbench.verify.view import MOST_APART, PageView, describe_step
+from cnnbench.verify.raw_rows import (
+    MOST_APART,
+    PageValues,
+    PageView,
+    RawRow,
+    RawValue,
+    describe_step,
+    may_be_called,
+    to_page_text,
+)
 
 Marks = Sequence[PageValues]
 ENDS = ("", "_low", "_high", "_n")
