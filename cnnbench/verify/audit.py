@@ -156,7 +156,6 @@ class Auditor:
         self._ledgers, self._published_rows, self._render = found, published_rows, render
         self._rows = raw_rows.build_rows(found)
         self._made: dict[str, tuple[Rendering | None, list[str]]] = {}
-        self._views: dict[str, PageView] = {}
         self._found = Audited()
         self._read: Mapping[Path, str] = {}
 
@@ -179,15 +178,11 @@ class Auditor:
     def _make(self, options: Options, key: str) -> tuple[Rendering | None, list[str]]:
         """What the options give, None where these ledgers give nothing, and what in it the records say otherwise."""
         if key not in self._made:
-            kept = {name: value for name, value in options.items() if name not in ("template", "title")}
             try:
                 own = [ledger for ledger in self._ledgers if ledger.header.run_id in options["runs"]]
                 rendering = self._render(own, self._published_rows, options)
                 full, shown = rendering.values, rendering.shown
-                # Pages of one selection share their rows, and what was derived of them.
-                view = self._views.setdefault(
-                    json.dumps(kept, sort_keys=True), PageView(self._rows, self._published_rows, kept)
-                )
+                view = PageView(self._rows, self._published_rows, options)
             except (ComparisonError, UsageError, *_MALFORMED) as error:
                 # Options that were written by hand may be anything.
                 self._made[key] = None, [f"cannot be made of these ledgers: {error}"]

@@ -194,12 +194,13 @@ def find_errors(view: PageView, chart: PageValues) -> Iterator[str]:
 
 def _is_of(subject: ValueSubject, name: str, printed: str) -> bool:
     """Whether words are about the mark's row: of its processor and place, and without a number that is not the row's."""
-    row, published, processor = subject.row, subject.published, str(subject.printed.get("processor"))
+    published, processor = subject.published, str(subject.printed.get("processor"))
     lines = printed.split("\n")
-    if row is None:
-        known = frozenset(formats.find_numbers(processor, published.year if published else ""))
-        fits = name != "processor" or published is None or printed == published.processor
+    if published is not None:
+        known = frozenset(formats.find_numbers(processor, published.year))
+        fits = name != "processor" or printed == published.processor
     else:
+        row = subject.own
         known = row.all_numbers.union(formats.find_numbers(processor))
         fits = {
             "processor": may_be_called(row.full_name, printed),

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
 from cnnbench import workloads
 from cnnbench.verify import charts, columns, figures, formats, learning, tables
@@ -93,8 +93,9 @@ def _page_numbers(view: PageView, page: PageValues) -> frozenset[str]:
 @lru_cache(maxsize=64)
 def _view_numbers(view: PageView) -> frozenset[str]:
     """Every number of the records, their machines and the published rows that a sentence may give."""
-    runs = Counter((row.row_key, row.header.machine.id) for row in view.rows)
-    hidden = [n for row in view.shown if (n := runs[row.row_key, row.header.machine.id] - 1)]
+    shared = attrgetter("row_key", "header.machine.id")
+    runs = Counter(map(shared, view.rows))
+    hidden = [n for row in view.shown if (n := runs[shared(row)] - 1)]
     ended = sum((row.ended for row in view.shown), Counter[str]())
     texts = list(map(str, (len(hidden), sum(hidden), *ended.values(), *range(len(view.shown) + 1))))
     for header in {row.header.run_id: row.header for row in view.rows}.values():

@@ -284,8 +284,9 @@ def select_newest(found: Sequence[RawRow]) -> list[RawRow]:
             row.header.run_id,
         ),
     )
-    best = {(row.header.machine.id, row.row_key): row.header.run_id for row in newest_last}
-    return [row for row in found if best[row.header.machine.id, row.row_key] == row.header.run_id]
+    shared = attrgetter("header.machine.id", "row_key")
+    best = {shared(row): row.header.run_id for row in newest_last}
+    return [row for row in found if best[shared(row)] == row.header.run_id]
 
 
 class PageView:
@@ -339,9 +340,10 @@ class PageView:
     def best_product(self, row: RawRow) -> RawRow | None:
         """Find the product that the row's rate is a share of; None if neither its run nor its boot has one."""
         here, own = self._products.get(_product_place(row), []), row.header
-        same = [each for each in here if (each.header.run_id, each.header.machine.id) == (own.run_id, own.machine.id)]
+        in_run, in_boot = attrgetter("run_id", "machine.id"), attrgetter("boot_id", "machine")
+        same = [each for each in here if in_run(each.header) == in_run(own)]
         if not same and own.boot_id is not None and row.job.workload != "gemm":
-            same = [each for each in here if (each.header.boot_id, each.header.machine) == (own.boot_id, own.machine)]
+            same = [each for each in here if in_boot(each.header) == in_boot(own)]
         rates = {each: (each.flops or 0) / statistics.geometric_mean(each.steps) for each in same}
         return max(rates, key=lambda each: (rates[each], each.row_key, each.header.run_id), default=None)
 
