@@ -268,9 +268,11 @@ class Auditor:
     def _check_lines(self, part: DocumentPart, rendering: Rendering) -> None:
         """A table file's lines, each value and each text."""
         try:
-            lines: list[PageValues] = list(documents.read_csv(part.text))
-            if part.name == ".json":
-                lines = [row for table in documents.read_json(part.text)["tables"] for row in table["rows"]]
+            lines = (
+                documents.read_csv(part.text)
+                if part.name == ".csv"
+                else [row for table in documents.read_json(part.text)["tables"] for row in table["rows"]]
+            )
         except _MALFORMED as error:
             self._found.add(part.path, [f"cannot be read: {error}"])
             return

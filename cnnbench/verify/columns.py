@@ -75,7 +75,7 @@ def _speedup(subject: ValueSubject) -> str:
 
 
 def _accuracy(subject: ValueSubject) -> Iterator[str]:
-    after = [trial.test.after_steps for _, trial in subject.own.trials if trial.test]
+    after = [test.after_steps for test, _ in subject.own.tests]
     yield from _interval(subject, "test_accuracy")
     yield f"after {' to '.join(formats.count(each) for each in dict.fromkeys((min(after), max(after))))} steps"
     if subject.printed.get("accuracy_data") == "synthetic":

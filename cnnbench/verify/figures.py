@@ -70,7 +70,7 @@ def _over_published(view: PageView, row: RawRow) -> DerivedFigure:
 
 
 def _accuracy(view: PageView, row: RawRow) -> DerivedFigure:
-    tests = [(trial.test, trial.accuracy_data) for trial in row.good_trials if trial.test and trial.test.images > 0]
+    tests = [(test, data) for test, data in row.tests if test.images > 0]
     if len({(test.images, data) for test, data in tests}) != 1:
         raise NoFigure
     return intervals.accuracy([test.correct for test, _ in tests], tests[0][0].images)

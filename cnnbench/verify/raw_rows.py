@@ -18,7 +18,7 @@ from typing import Any
 
 from cnnbench import validity, workloads
 from cnnbench.errors import WorkloadError
-from cnnbench.schema import Device, Job, PublishedRow, Record, RunHeader, Trial, digest
+from cnnbench.schema import Device, Evaluation, Job, PublishedRow, Record, RunHeader, Trial, digest
 from cnnbench.store import Ledger
 from cnnbench.verify.formats import find_numbers
 from cnnbench.verify.intervals import Cost
@@ -118,6 +118,11 @@ class RawRow:
         """Those, and the ones that missed their target, by round."""
         ends = validity.CHECKED_STATUSES
         return tuple((r, r.outcome.trial) for r in self.records if r.outcome.status in ends and r.outcome.trial)
+
+    @cached_property
+    def tests(self) -> list[tuple[Evaluation, str]]:
+        """How many images those had right that were tested, each with the data."""
+        return [(trial.test, trial.accuracy_data or self.job.data) for trial in self.good_trials if trial.test]
 
     @cached_property
     def steps(self) -> list[float]:

@@ -172,13 +172,6 @@ def outcomes(row: RawRow) -> list[str]:
     return ([f"ok {good}/{planned}"] if good else []) + others
 
 
-def _list_tested(subject: ValueSubject) -> list[tuple[int, str]]:
-    """After how many steps each process of an accuracy was tested, and on which data."""
-    known(subject.figure("test_accuracy"))
-    tested = [(trial.test, trial.accuracy_data) for trial in subject.own.good_trials]
-    return [(test.after_steps, data or subject.own.job.data) for test, data in tested if test]
-
-
 def _floor(kind: str) -> Callable[[ValueSubject], float | None]:
     return lambda subject: figures.floors(subject.view, subject.own).get(kind)
 
@@ -268,8 +261,10 @@ VALUES: Mapping[str, Derivation] = {
     **dict.fromkeys(("mean_power_watts", "watts"), lambda s: figures.mean_watts(s.own)),
     "price_per_hour": lambda s: s.view.price(s.own),
     "pretraining_flops_per_second": lambda s: figures.pretraining_rate(s.own),
-    "accuracy_after_steps": lambda s: max(steps for steps, _ in _list_tested(s)),
-    "accuracy_data": lambda s: _list_tested(s)[0][1],
+    "accuracy_after_steps": lambda s: (
+        max(test.after_steps for test, _ in s.own.tests) if s.figure("test_accuracy") else None
+    ),
+    "accuracy_data": lambda s: s.own.tests[0][1] if s.figure("test_accuracy") else None,
     **dict.fromkeys(("processes", "seeds"), lambda s: s.own.ended.total()),
     **dict.fromkeys(("processes_ok", "seeds_reached"), lambda s: len(s.own.trials)),
     "outcome": lambda s: ", ".join(outcomes(s.own)),
