@@ -16,7 +16,7 @@ from cnnbench import store, validity
 from cnnbench.errors import ComparisonError, UsageError
 from cnnbench.schema import PublishedRow, Record, RunHeader, digest
 from cnnbench.store import Ledger
-from cnnbench.verify import charts, documents, pages, raw_rows, tables, values
+from cnnbench.verify import charts, documents, pages, raw_rows, values
 from cnnbench.verify.documents import DRAWING, MARK, SEAL, Options
 from cnnbench.verify.raw_rows import PageValues, PageView
 
@@ -214,7 +214,7 @@ class Auditor:
                     tables_there = {table["key"] for table in documents.read_json(text).get("tables", ())}
                 # Kinds of tables that have no rules need not say it: they are counted.
                 self._found.skipped += len(tables_there)
-                unruled = tables_there.isdisjoint(tables.TABLES)
+                unruled = tables_there.isdisjoint(pages.TABLES)
                 self._found.add(path, [] if unruled else ["does not say what it was made of"])
         except _MALFORMED as error:
             self._found.add(path, [f"cannot be read: {error}"])
