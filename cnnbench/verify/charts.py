@@ -111,7 +111,7 @@ def _bytes(subject: ValueSubject) -> Any:
 
 
 def _minutes(subject: ValueSubject) -> float:
-    """Of pre-training, of the epochs until the mark's evaluation, and of the evaluations after them."""
+    """Minutes of the pre-training, of the epochs until the mark's evaluation, and of their evaluations."""
     trial, steps = subject.trial, subject.evaluation.after_steps
     epochs = zip(trial.block_seconds, trial.epoch_evaluations, strict=False)
     clock = sum(block + each.seconds for block, each in epochs if each.after_steps <= steps)

@@ -121,7 +121,7 @@ class RawRow:
 
     @cached_property
     def tests(self) -> list[tuple[Evaluation, str]]:
-        """How many images those had right that were tested, each with the data."""
+        """Their tests, each with the data that it was on."""
         return [(trial.test, trial.accuracy_data or self.job.data) for trial in self.good_trials if trial.test]
 
     @cached_property
