@@ -28,9 +28,8 @@ from cnnbench.verify.raw_rows import (
     may_be_called,
     to_page_text,
 )
-from cnnbench.verify.values import Marks, ValueSubject
+from cnnbench.verify.values import Derivation, Marks, ValueSubject
 
-FieldRule = Callable[[ValueSubject], Any]
 MOST_MARKS = 40
 """Rows of a chart up to which all must be drawn."""
 WORDS = {"label", "series", "roof", "name", "kind", "source", "where", "work", "processor"}
@@ -80,7 +79,7 @@ def _intensity(subject: ValueSubject) -> float:
     return (row.flops or 0) / (moved or 1)
 
 
-def _ideal(name: str) -> FieldRule:
+def _ideal(name: str) -> Derivation:
     """What the first of a series gives with as many processors, which have a rule of their own."""
 
     def derive(subject: ValueSubject) -> float:
@@ -118,7 +117,7 @@ def _minutes(subject: ValueSubject) -> float:
     return ((trial.pretraining_seconds or 0.0) + clock) / 60
 
 
-def _percentile(share: int) -> FieldRule:
+def _percentile(share: int) -> Derivation:
     """A process's blocks over the mean step of its row."""
 
     def derive(subject: ValueSubject) -> float:
@@ -128,7 +127,7 @@ def _percentile(share: int) -> FieldRule:
     return derive
 
 
-FIELDS: Mapping[str, FieldRule] = {
+FIELDS: Mapping[str, Derivation] = {
     "edge": _edge,
     "text": _text,
     "flops_per_second": lambda s: values.derive(RATES[s.printed["kind"]], s),
@@ -243,7 +242,7 @@ COUNTS: Mapping[str, Callable[[PageView, RawRow], int]] = {
     "memory": lambda view, row: _has(_memory_name(row))(view, row) * (1 + (analytic_bytes(row) is not None)),
     "energy": _has("energy_joules_per_image"),
     "noise": lambda view, row: sum(
-        len(each.block_seconds) > 1 and min(each.block_seconds) > 0 for _, each in row.trials
+        len(each.block_seconds) > 1 and min(each.block_seconds) > 0 for each in row.good_trials
     ),
 }
 """How many marks each row has that a chart shows."""
