@@ -18,7 +18,7 @@ from cnnbench.cli.audit import Rendered
 from cnnbench.cli.main import cli
 from cnnbench.schema import digest
 from cnnbench.store import Ledger
-from cnnbench.verify.audit import KINDS, Auditor, read_document
+from cnnbench.verify.audit import CHARTS, KINDS, VALUES, Auditor, read_document
 
 FOLDER = "report"
 BASELINE = "gpubox-9f9f/cpu/8"
@@ -50,8 +50,12 @@ class Made:
 
     def findings(self, changed: Mapping[str, str] | None = None) -> list[str]:
         """What does not hold in these files alone, all of them where none is given."""
-        files = self.files if changed is None else {Path(name): text for name, text in changed.items()}
-        return [f"{each.where}: {each.what}" for each in self.auditor.check(files.items(), self.files).disagreements]
+        files = self.files
+        if changed is not None:
+            files = {Path(name): text for name, text in changed.items()}
+        values = {path.parent.parent / VALUES for path in files if path.parent.name == CHARTS} & self.files.keys()
+        files = {path: self.files[path] for path in values} | files
+        return [f"{each.where}: {each.what}" for each in self.auditor.check(files.items()).disagreements]
 
 
 @cache

@@ -24,8 +24,7 @@ from cnnbench.cli.audit import Rendered
 from cnnbench.cli.main import cli
 from cnnbench.verify import audit, learning
 from cnnbench.verify.audit import KINDS, Auditor, read_document
-from cnnbench.verify.raw_rows import build_rows
-from cnnbench.verify.view import PageView
+from cnnbench.verify.raw_rows import PageView, build_rows
 
 CLOSED = ["--accuracy", "0.97", "--epochs", "7", "--sample", "100"]
 TABLES = {"stopping", "stopped", "convergence"}

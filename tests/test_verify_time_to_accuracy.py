@@ -16,9 +16,8 @@ from click.testing import CliRunner
 from cnnbench.cli.audit import Rendered
 from cnnbench.cli.main import cli
 from cnnbench.verify import audit
-from cnnbench.verify.raw_rows import build_rows
+from cnnbench.verify.raw_rows import PageView, build_rows
 from cnnbench.verify.values import ValueSubject, derive
-from cnnbench.verify.view import PageView
 
 PAGE, DOCUMENT, CSV, JSON = (f"{FOLDER}/{name}" for name in ("index.html", "report.md", "report.csv", "report.json"))
 CELL = re.compile(r"(?<=>)[^<>]*(?=</td>)|(?<=<small>).*?(?=</small>)")

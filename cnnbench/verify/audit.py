@@ -16,10 +16,9 @@ from cnnbench import store, validity
 from cnnbench.errors import ComparisonError, UsageError
 from cnnbench.schema import PublishedRow, Record, RunHeader, digest
 from cnnbench.store import Ledger
-from cnnbench.verify import charts, documents, pages, raw_rows, tables, values
+from cnnbench.verify import charts, documents, pages, raw_rows, values
 from cnnbench.verify.documents import APART, DRAWING, MARK, SEAL, Options
-from cnnbench.verify.raw_rows import PageValues
-from cnnbench.verify.view import PageView
+from cnnbench.verify.raw_rows import PageValues, PageView
 
 KINDS = {".md", ".html", ".htm", ".svg", ".png", ".csv", ".json"}
 SCRIPTED = '<script type="module">'
@@ -30,6 +29,8 @@ LINKS = ("charts_at", "rest_at")
 _DIGEST_CHARACTERS = 16
 _OF_A_LINE = {"table", "group", "kind", "notes", "row_notes", "clock_rule", "report_notes", "options"}
 """What a table file says of a line beside its cells; it is compared with the whole file."""
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError, csv.Error)
+"""What reading a file raises that was written by hand or is broken."""
 _TABLE = re.compile(r"(?m)^\|(?:\s*:?-+:?\s*\|)+\s*$")
 """The rule under a table's headings in Markdown."""
 
@@ -73,11 +74,9 @@ class Audited:
     """Tables that do not say what they were made of, none of them with a column of processors."""
     disagreements: list[Disagreement] = field(default_factory=list)
 
-    def add(self, where: object, messages: Iterable[str]) -> bool:
-        """Add what does not hold there; return whether there is any."""
-        found = [Disagreement(str(where), message) for message in messages]
-        self.disagreements += found
-        return bool(found)
+    def add(self, where: object, messages: Iterable[str]) -> None:
+        """Add what does not hold there."""
+        self.disagreements += (Disagreement(str(where), message) for message in messages)
 
 
 @dataclass(frozen=True)
@@ -95,16 +94,14 @@ class DocumentPart:
 
 def audit(paths: Sequence[Path], published_rows: Sequence[PublishedRow], render: Render) -> Audited:
     """Check every ledger, page, chart and table file under the paths. Raises UsageError for a path that is not there."""
-    files: set[Path] = set()
-    for path in paths:
-        if not path.exists():
-            raise UsageError(f"{path}: no such file or directory to audit")
-        files |= {file for file in (path.rglob("*") if path.is_dir() else (path,)) if file.is_file()}
+    if missing := [path for path in paths if not path.exists()]:
+        raise UsageError(f"{missing[0]}: no such file or directory to audit")
+    files = {file for path in paths for file in (path, *path.rglob("*")) if file.is_file()}
     loaded = store.load_tree([file for file in files if file.suffix == ".jsonl"])
     found = Audited(len(loaded.ledgers), sum(len(ledger.records) for ledger in loaded.ledgers))
     for problem in loaded.problems:
-        where, separator, what = problem.partition(": ")
-        found.add(where if separator else "", [what or problem])
+        where, _, what = problem.partition(": ")
+        found.add(where, [what])
     for ledger in loaded.ledgers:
         found.disagreements += check_ledger(ledger)
     auditor = Auditor(loaded.ledgers, (*published_rows, *loaded.published_rows), render)
@@ -161,18 +158,16 @@ class Auditor:
         self._ledgers, self._published_rows, self._render = found, published_rows, render
         self._rows = raw_rows.build_rows(found)
         self._made: dict[str, tuple[Rendering | None, list[str]]] = {}
-        self._views: dict[str, PageView] = {}
         self._found = Audited()
         self._beside: dict[Path, str] = {}
         """The files of values that charts have beside their folder."""
 
-    def check(
-        self, read: Iterable[tuple[Path, str]], beside: Mapping[Path, str] | None = None, found: Audited | None = None
-    ) -> Audited:
-        """Check every document; the values of a folder may be in a file beside them. Adds to what was found before."""
-        self._found, reported = found or Audited(), set[tuple[Path, str]]()
-        self._beside = dict(beside or {})
+    def check(self, read: Iterable[tuple[Path, str]], found: Audited | None = None) -> Audited:
+        """Check every document; the values of a folder are among those before its charts, or in a file. Adds to what was found."""
+        self._found, self._beside, reported = found or Audited(), {}, set[tuple[Path, str]]()
         for path, text in read:
+            if path.name == VALUES:
+                self._beside[path] = text
             for part in self._find_parts(path, text):
                 options = {name: value for name, value in part.options.items() if name not in LINKS}
                 rendering, errors = self._make(options, key := json.dumps(options, sort_keys=True))
@@ -189,16 +184,12 @@ class Auditor:
     def _make(self, options: Options, key: str) -> tuple[Rendering | None, list[str]]:
         """What the options give, None where these ledgers give nothing, and what in it the records say otherwise."""
         if key not in self._made:
-            kept = {name: value for name, value in options.items() if name not in ("template", "title")}
             try:
                 own = [ledger for ledger in self._ledgers if ledger.header.run_id in options["runs"]]
                 rendering = self._render(own, self._published_rows, options)
                 full, shown = rendering.values, rendering.shown
-                # Pages of one selection share their rows, and what was derived of them.
-                view = self._views.setdefault(
-                    json.dumps(kept, sort_keys=True), PageView(self._rows, self._published_rows, kept)
-                )
-            except (ComparisonError, UsageError, LookupError, TypeError, ValueError, AttributeError) as error:
+                view = PageView(self._rows, self._published_rows, options)
+            except (ComparisonError, UsageError, *_MALFORMED) as error:
                 # Options that were written by hand may be anything.
                 self._made[key] = None, [f"cannot be made of these ledgers: {error}"]
             else:
@@ -208,7 +199,7 @@ class Auditor:
 
     def _find_parts(self, path: Path, text: str) -> Iterator[DocumentPart]:
         """The generated parts of a document: of a Markdown page each that ends in its digest, of others the whole."""
-        name, stored = ".html" if path.suffix == ".htm" else path.suffix, text
+        name, stored, tables_there = ".html" if path.suffix == ".htm" else path.suffix, text, set[str]()
         try:
             if path.parent.name == CHARTS and path.name.endswith((".svg", ".png", ".vl.json")):
                 beside = path.parent.parent / VALUES
@@ -217,31 +208,24 @@ class Auditor:
                 stored = self._beside[beside]
                 name = f"{CHARTS}/{path.name}"
             elif path.suffix == ".csv":
-                stored = self._find_csv_options(text)
+                lines = documents.read_csv(text)
+                tables_there, own = {line["table"] for line in lines}, lines[0].get("options") if lines else ""
+                stored = f"<!-- cnnbench made of {own}" if own else ""
             elif text.startswith(f'{{"{documents.VALUES}"'):
                 name = VALUES
             if path.suffix == ".md":
                 yield from self._find_markdown_parts(path, text)
             elif options := documents.read_options(stored):
                 yield DocumentPart(path, 0, name, text, options)
-            elif name == ".json" and re.match(r'\s*\{\s*"cnnbench":', text):
-                made = [table["key"] for table in documents.read_json(text).get("tables", ())]
-                self._found.skipped += len(made)
-                self._found.add(path, ["does not say what it was made of"] * bool({*made} & tables.TABLES.keys()))
-        except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
+            else:
+                if name == ".json" and re.match(r'\s*\{\s*"cnnbench":', text):
+                    tables_there = {table["key"] for table in documents.read_json(text).get("tables", ())}
+                # Kinds of tables that have no rules need not say it: they are counted.
+                self._found.skipped += len(tables_there)
+                unruled = tables_there.isdisjoint(pages.TABLES)
+                self._found.add(path, [] if unruled else ["does not say what it was made of"])
+        except _MALFORMED as error:
             self._found.add(path, [f"cannot be read: {error}"])
-
-    def _find_csv_options(self, text: str) -> str:
-        """What a table file says in its first line that it was made of, as a page says it.
-
-        Kinds of tables that have no rules need not say it: they are counted.
-        """
-        lines = documents.read_csv(text)
-        own, keys = (lines[0].get("options") if lines else ""), {line["table"] for line in lines}
-        if own or keys & tables.TABLES.keys():
-            return f"<!-- cnnbench made of {own or None}"
-        self._found.skipped += len(keys)
-        return ""
 
     def _find_markdown_parts(self, path: Path, text: str) -> Iterator[DocumentPart]:
         """The parts that say what they were made of; tables outside them are passed over."""
@@ -261,58 +245,61 @@ class Auditor:
     def _check_part(self, part: DocumentPart, rendering: Rendering) -> None:
         """A part cell by cell, then as a whole."""
         text, links = part.text, {name: part.options.get(name) for name in LINKS}
+        before = len(self._found.disagreements)
         if part.name.startswith(CHARTS):
-            wrong = self._check_picture(part, rendering)
+            self._check_picture(part, rendering)
             text = text if part.path.suffix == ".json" else documents.read_stored(text)
         elif part.name in (".md", ".html"):
-            wrong = self._check_tables(part, rendering)
-        else:
-            wrong = part.name != VALUES and self._check_lines(part, rendering)
-        if not wrong:
+            self._check_tables(part, rendering)
+        elif part.name != VALUES:
+            self._check_lines(part, rendering)
+        if len(self._found.disagreements) == before:
             expected = rendering.file(part.name, static=SCRIPTED not in text, links=links)
             self._found.add(*_compare_whole(part, text, expected))
 
-    def _check_tables(self, part: DocumentPart, rendering: Rendering) -> bool:
+    def _check_tables(self, part: DocumentPart, rendering: Rendering) -> None:
         """The tables and drawings of a page."""
         html, first_screen = part.name == ".html", part.options.get("rest_at") is not None
         shown = [each for each in pages.each_table(rendering.shown) if not first_screen or each["key"] == "lecture"]
         grid = documents.read_html(part.text) if html else documents.read_markdown(part.text)
         expected = [cells for table in shown for cells in documents.shown_grid(table, html=html)]
         self._found.cells += sum(len(cells) for _, cells in grid)
-        wrong = self._found.add(*_compare_grids(part, grid, expected))
+        self._found.add(*_compare_grids(part, grid, expected))
         known = {chart["key"]: chart for chart in pages.each_chart(rendering.values)} if html else {}
         self._found.marks += sum(len(chart["data"]) for chart in known.values())
         for figure in re.finditer(r'<figure class="chart" id="chart-([^"]+)".*?</figure>', part.text, re.DOTALL):
             chart = known.get(figure.group(1), {})
             for drawn in DRAWING.findall(figure.group()) if chart else ():
                 found = (f"chart {chart['key']}: {each}" for each in charts.find_drawing_errors(chart, drawn))
-                wrong |= self._found.add(part.path, found)
-        return wrong
+                self._found.add(part.path, found)
 
-    def _check_lines(self, part: DocumentPart, rendering: Rendering) -> bool:
+    def _check_lines(self, part: DocumentPart, rendering: Rendering) -> None:
         """A table file's lines, each value and each text."""
         try:
-            lines: list[PageValues] = list(documents.read_csv(part.text))
-            if part.name == ".json":
-                lines = [row for table in documents.read_json(part.text)["tables"] for row in table["rows"]]
-        except (ValueError, KeyError, TypeError) as error:
-            return self._found.add(part.path, [f"cannot be read: {error}"])
+            lines = (
+                documents.read_csv(part.text)
+                if part.name == ".csv"
+                else [row for table in documents.read_json(part.text)["tables"] for row in table["rows"]]
+            )
+        except _MALFORMED as error:
+            self._found.add(part.path, [f"cannot be read: {error}"])
+            return
         expected = list(_list_lines(rendering.values, in_text=part.name == ".csv"))
         self._found.cells += sum(value not in ("", None) for line in lines for value in line.values())
-        differ = [f"it has {len(lines)} lines, there should be {len(expected)}"] * (len(lines) != len(expected))
-        wrong = self._found.add(part.path, differ)
+        if len(lines) != len(expected):
+            self._found.add(part.path, [f"it has {len(lines)} lines, there should be {len(expected)}"])
         for number, (line, (key, right)) in enumerate(zip(lines, expected, strict=False), 1):
             there = {name: value for name, value in line.items() if value not in ("", None) and name not in _OF_A_LINE}
             found = values.find_value_errors({name: line.get(name) for name in {**right, **there}}, right.__getitem__)
-            wrong |= self._found.add(f"{part.path}:{number}", (f"{key}: {each}" for each in found))
-        return wrong
+            self._found.add(f"{part.path}:{number}", (f"{key}: {each}" for each in found))
 
-    def _check_picture(self, part: DocumentPart, rendering: Rendering) -> bool:
+    def _check_picture(self, part: DocumentPart, rendering: Rendering) -> None:
         """The texts of a drawing, and the marks that a picture stores."""
         key = part.path.name.partition(".")[0]
         chart = next((each for each in pages.each_chart(rendering.values) if each["key"] == key), None)
         if chart is None or part.path.suffix == ".json":
-            return self._found.add(part.path, [] if chart else ["no chart of this report"])
+            self._found.add(part.path, [] if chart else ["no chart of this report"])
+            return
         self._found.marks += len(chart["data"])
         found = list(charts.find_drawing_errors(chart, part.text)) if part.path.suffix == ".svg" else []
         try:
@@ -320,9 +307,9 @@ class Auditor:
             for number, (mark, right) in enumerate(zip(stored, chart["data"], strict=False), 1):
                 there = {name: mark.get(name) for name in {**right, **mark}}
                 found += (f"mark {number}: {each}" for each in values.find_value_errors(there, right.get))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except _MALFORMED:
             found.append("the data stored in it cannot be read")
-        return self._found.add(part.path, found)
+        self._found.add(part.path, found)
 
     def _check_marks(self, path: Path, text: str) -> None:
         """The digests in a document: of itself, and of the ledgers it names."""
@@ -366,17 +353,19 @@ def _compare_grids(
     part: DocumentPart, grid: documents.Grid, expected: Sequence[Sequence[str]]
 ) -> tuple[object, list[str]]:
     """The first row of a page's tables that is not what it should be."""
-    headings: Sequence[str] = ()
+    headings: Sequence[str] = ["a row"]
     for (line, cells), right in zip(grid, expected, strict=False):
         if len(headings) != len(right) > 1:
             headings = right
-        if len(cells) != len(right) or not all(map(raw_rows.is_same_text, cells, right)):
-            both = [each for each in zip(headings, cells, right, strict=False) if not raw_rows.is_same_text(*each[1:])]
-            both = both if len(cells) == len(right) and both else [("a row", " | ".join(cells), " | ".join(right))]
-            found = [f"{head}: printed {a!r}, from the records it is {b!r}" for head, a, b in both]
+        both = zip(headings, cells, right, strict=False)
+        if len(cells) != len(right):
+            both = zip(["a row"], [" | ".join(cells)], [" | ".join(right)], strict=True)
+        differ = [each for each in both if not raw_rows.is_same_text(*each[1:])]
+        if differ:
+            found = [f"{head}: printed {a!r}, from the records it is {b!r}" for head, a, b in differ]
             return f"{part.path}:{part.begin + line}", found
-    differ = len(grid) != len(expected)
-    return part.path, [f"its tables have {len(grid)} rows, from the records there are {len(expected)}"] * differ
+    wrong = len(grid) != len(expected)
+    return part.path, [f"its tables have {len(grid)} rows, from the records there are {len(expected)}"] * wrong
 
 
 def _compare_whole(part: DocumentPart, text: str, expected: str | None) -> tuple[object, list[str]]:

@@ -4,26 +4,32 @@ says: each value's label, labels of rows, numbers of an axis on a line, its titl
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
-from cnnbench.schema import Evaluation
 from cnnbench.verify import figures, formats, intervals, values
-from cnnbench.verify.raw_rows import SHOWN, PageValues, RawRow, cut_text, may_be_called, to_page_text
-from cnnbench.verify.values import Marks, ValueSubject
-from cnnbench.verify.view import LADDER, PageView, count_processors
+from cnnbench.verify.raw_rows import (
+    LADDER,
+    SHOWN,
+    PageValues,
+    PageView,
+    RawRow,
+    count_processors,
+    cut_text,
+    may_be_called,
+    to_page_text,
+)
+from cnnbench.verify.values import Derivation, Marks, ValueSubject
 
-FieldRule = Callable[[ValueSubject], Any]
 MOST_MARKS = 40
 """Rows of a chart up to which all must be drawn."""
 WORDS = {"label", "series", "roof", "name", "kind", "source", "where", "work", "processor"}
@@ -73,13 +79,13 @@ def _intensity(subject: ValueSubject) -> float:
     return (row.flops or 0) / (moved or 1)
 
 
-def _ideal(name: str, used: Callable[[RawRow], int | None]) -> FieldRule:
-    """What the first of a series gives with as many processors."""
+def _ideal(name: str) -> Derivation:
+    """What the first of a series gives with as many processors, which have a rule of their own."""
 
     def derive(subject: ValueSubject) -> float:
         series = [each for each in subject.marks if each["series"] == subject.printed["series"]]
-        first = min(series, key=lambda each: each["varied"])
-        return float(first[name] * (used(subject.own) or 1) / first["varied"])
+        first = min(series, key=itemgetter("varied"))
+        return float(first[name] * subject.printed["varied"] / first["varied"])
 
     return derive
 
@@ -103,24 +109,15 @@ def _bytes(subject: ValueSubject) -> Any:
     return values.derive(_memory_name(subject.own), subject)
 
 
-def _evaluation(subject: ValueSubject) -> tuple[Evaluation, float]:
-    """The evaluation after the mark's steps, and the minutes until then. Raises LookupError where there is none."""
-    trial = subject.trial
-    epochs = list(zip(trial.block_seconds, trial.epoch_evaluations, strict=False))
-    final = [(trial.test, len(epochs))] if "accuracy_low" in subject.printed else None
-    for test, until in final or [(each, n) for n, (_, each) in enumerate(epochs, 1)]:
-        if test is not None and test.after_steps == subject.printed["after_steps"]:
-            clock = (trial.pretraining_seconds or 0.0) + sum(block + each.seconds for block, each in epochs[:until])
-            return test, clock / 60
-    raise LookupError(f"the process was not evaluated after {subject.printed['after_steps']} steps")
+def _minutes(subject: ValueSubject) -> float:
+    """Minutes of the pre-training, of the epochs until the mark's evaluation, and of their evaluations."""
+    trial, steps = subject.trial, subject.evaluation.after_steps
+    epochs = zip(trial.block_seconds, trial.epoch_evaluations, strict=False)
+    clock = sum(block + each.seconds for block, each in epochs if each.after_steps <= steps)
+    return ((trial.pretraining_seconds or 0.0) + clock) / 60
 
 
-def _accuracy(subject: ValueSubject) -> intervals.DerivedFigure:
-    test, _ = _evaluation(subject)
-    return intervals.wilson(test.correct, test.images)
-
-
-def _percentile(share: int) -> FieldRule:
+def _percentile(share: int) -> Derivation:
     """A process's blocks over the mean step of its row."""
 
     def derive(subject: ValueSubject) -> float:
@@ -130,7 +127,7 @@ def _percentile(share: int) -> FieldRule:
     return derive
 
 
-FIELDS: Mapping[str, FieldRule] = {
+FIELDS: Mapping[str, Derivation] = {
     "edge": _edge,
     "text": _text,
     "flops_per_second": lambda s: values.derive(RATES[s.printed["kind"]], s),
@@ -139,30 +136,22 @@ FIELDS: Mapping[str, FieldRule] = {
     "intensity_flops_per_byte": _intensity,
     "roofline.gflops_per_second": lambda s: values.derive("achieved_flops_per_second", s) / 1e9,  # type: ignore[operator]
     "threads.varied": attrgetter("own.job.threads"),
-    "threads.ideal": _ideal("images_per_second", lambda row: row.job.threads),
+    "threads.ideal": _ideal("images_per_second"),
     "batches.varied": attrgetter("own.job.batch_size"),
     "scaling.varied": lambda s: count_processors(s.own),
-    "scaling.ideal": _ideal("scaling_speedup", count_processors),
+    "scaling.ideal": _ideal("scaling_speedup"),
     "milliseconds": lambda s: s.printed["step_seconds"] * 1e3,
     "rung": lambda s: ", ".join(str(getattr(s.own.job, name)) for name in LADDER),
     "bytes": _bytes,
     "mib": lambda s: s.printed["bytes"] / 2**20,
-    "watts": lambda s: figures.mean_watts(s.own),
-    "index": lambda s: s.process[0].index,
-    "after_steps": lambda s: _evaluation(s)[0].after_steps,
-    "images": lambda s: _evaluation(s)[0].images,
-    "minutes": lambda s: _evaluation(s)[1],
-    "accuracy": lambda s: _accuracy(s).value,
-    "accuracy_low": lambda s: _accuracy(s).low,
-    "accuracy_high": lambda s: _accuracy(s).high,
-    "round": lambda s: s.process[0].job.round + 1,
+    "index": attrgetter("process.index"),
+    "after_steps": attrgetter("evaluation.after_steps"),
+    "images": attrgetter("evaluation.images"),
+    "minutes": _minutes,
+    "round": lambda s: s.process.job.round + 1,
     "blocks": lambda s: len(s.trial.block_seconds),
     **{f"block_p{share:02}": _percentile(share) for share in (5, 50, 95)},
-    "run": lambda s: s.row and s.row.mark[0],
-    "row": lambda s: s.row and s.row.mark[1],
-    "machine": lambda s: s.row and s.row.header.machine.id,
-    "precision": lambda s: s.row and s.row.job.precision,
-    "place": lambda s: cut_text(s.own.place) if s.row else str(s.published.year) if s.published else None,
+    "place": lambda s: str(s.published.year) if s.published else cut_text(s.own.place),
 }
 """Fields of marks that are no value of a row by that name; `chart.field` where a chart means something else by it."""
 
@@ -204,16 +193,17 @@ def find_errors(view: PageView, chart: PageValues) -> Iterator[str]:
 
 def _is_of(subject: ValueSubject, name: str, printed: str) -> bool:
     """Whether words are about the mark's row: of its processor and place, and without a number that is not the row's."""
-    row, published, processor = subject.row, subject.published, str(subject.printed.get("processor"))
+    published, processor = subject.published, str(subject.printed.get("processor"))
     lines = printed.split("\n")
-    if row is None:
-        known = frozenset(formats.find_numbers(processor, published.year if published else ""))
-        fits = name != "processor" or published is None or printed == published.processor
+    if published is not None:
+        known = frozenset(formats.find_numbers(processor, published.year))
+        fits = name != "processor" or printed == published.processor
     else:
+        row = subject.own
         known = row.all_numbers.union(formats.find_numbers(processor))
         fits = {
             "processor": may_be_called(row.full_name, printed),
-            "label": lines[0] == " ".join(processor.split()) and row.place.removeprefix("cpu, ")[:SHOWN] in printed,
+            "label": lines[0] == formats.fold(processor) and row.place.removeprefix("cpu, ")[:SHOWN] in printed,
             "kind": ("projected" in printed) == (row.job.clock == "steady") or subject.place != "speedup",
         }.get(name, True)
     return fits and known.issuperset(formats.find_numbers(*(lines[:-1] or lines)))
@@ -231,13 +221,13 @@ def _find_roof_errors(mark: PageValues, steps: list[ValueSubject]) -> Iterator[s
     intensity, rate = ((ridge / 16, ceiling / 16), (ridge, ceiling), (max(1000.0, 4 * ridge), ceiling))[mark["order"]]
     header = steps[0].own.header
     expected = {
+        **{name: mark[name] for name in ("kind", "roof", "order")},
         "intensity_flops_per_byte": intensity,
         "gflops_per_second": rate / 1e9,
         "machine": header.machine.id,
         "run": header.run_id,
     }
-    printed = {name: value for name, value in mark.items() if name not in ("kind", "roof", "order")}
-    yield from values.find_value_errors(printed, expected.__getitem__)
+    yield from values.find_value_errors(mark, expected.__getitem__)
 
 
 def _has(name: str) -> Callable[[PageView, RawRow], int]:
@@ -252,7 +242,7 @@ COUNTS: Mapping[str, Callable[[PageView, RawRow], int]] = {
     "memory": lambda view, row: _has(_memory_name(row))(view, row) * (1 + (analytic_bytes(row) is not None)),
     "energy": _has("energy_joules_per_image"),
     "noise": lambda view, row: sum(
-        len(each.block_seconds) > 1 and min(each.block_seconds) > 0 for _, each in row.trials
+        len(each.block_seconds) > 1 and min(each.block_seconds) > 0 for each in row.good_trials
     ),
 }
 """How many marks each row has that a chart shows."""
@@ -266,9 +256,10 @@ def _find_missing(view: PageView, key: str, marks: Marks) -> Iterator[str]:
         return
     printed = Counter((mark["run"], mark["row"]) for mark in marks if mark["run"] is not None)
     counts = {row: n for row in view.shown if (n := COUNTS[key](view, row)) or row.mark in printed}
-    every = key in COMPLETE and sum(row.job.workload != "gemm" for row in counts) <= MOST_MARKS
+    trained = counts.keys() & set(view.training)
+    needed = trained if key in COMPLETE and len(trained) <= MOST_MARKS else ()
     for row, n in counts.items():
-        if printed[row.mark] != n and (row.mark in printed or (every and row.job.workload != "gemm")):
+        if printed[row.mark] != n and (row.mark in printed or row in needed):
             yield f"{printed[row.mark]} marks are of {row.place} of run {row.header.run_id}, there should be {n}"
 
 
@@ -317,7 +308,7 @@ def _read_texts(element: ElementTree.Element, role: str = "", group: int = 0) ->
             named = re.search(r"\brole-(\S+)", child.get("class", ""))
             yield from _read_texts(child, *((named.group(1), id(child)) if named else (role, group)))
         elif tag in ("text", "title", "desc"):
-            lines = (" ".join("".join(part.itertext()).split()) for part in (list(child) or [child]))
+            lines = (formats.fold("".join(part.itertext())) for part in (list(child) or [child]))
             found = re.search(r"translate\(([-\d.e]+),([-\d.e]+)\)", child.get("transform", ""))
             x, y = found.groups() if found else (0, 0)
             yield DrawnText(role if tag == "text" else tag, group, tuple(filter(None, lines)), (float(x), float(y)))
@@ -337,7 +328,7 @@ def find_drawing_errors(chart: PageValues, drawing: str) -> Iterator[str]:
         wrong = ", ".join((drawn - written) | (written - drawn))
         yield f"its drawing has the values {wrong} another number of times than its marks"
     known = _list_drawn_words(chart["data"])
-    for (role, _), found in groupby(texts, lambda text: (text.role, text.group)):
+    for (role, _), found in groupby(texts, attrgetter("role", "group")):
         together = list(found)
         words = [" ".join(text.lines) for text in together]
         read = (_TICK.fullmatch(each.replace("−", "-").replace(",", "")) for each in words)
@@ -368,7 +359,7 @@ def _list_drawn_words(marks: Marks) -> set[str]:
     """Each line that a label of a row or a legend may have: a mark's own words, places and what was timed in one line."""
     known = {str(mark[name]) for mark in marks for name in LEGENDS if name in mark}
     for label in {str(mark.get("label")) for mark in marks}:
-        lines = [" ".join(line.split()) for line in label.split("\n")[:-1] if line.strip()]
+        lines = [formats.fold(line) for line in label.split("\n")[:-1] if line.strip()]
         known.update((*lines, ", ".join(lines[1:]), ", ".join(lines[1:3])))
     return known
 
@@ -380,12 +371,11 @@ def _is_known(line: str, known: set[str]) -> bool:
 
 def _are_on_a_line(values: Sequence[float], texts: Sequence[DrawnText]) -> bool:
     """Whether three or more numbers of an axis lie on a line, in themselves or in their logarithms."""
-    across = len({text.place[0] for text in texts}) >= len({text.place[1] for text in texts})
-    places = [text.place[0 if across else 1] for text in texts]
-    scales = [values, [math.log(value) for value in values]] if min(values) > 0 else [values]
-    ends = [values.index(min(values)), values.index(max(values))]
+    numbers, sides = np.array(values), np.transpose([text.place for text in texts])
+    places = max(sides, key=lambda side: len(set(side)))
+    ends = [numbers.argmin(), numbers.argmax()]
+    scales = [numbers, np.log(numbers)] if min(numbers) > 0 else [numbers]
     return len(values) < 3 or any(
-        scale[ends[0]] < scale[ends[1]]
-        and np.abs(np.interp(scale, [scale[n] for n in ends], [places[n] for n in ends]) - places).max() <= _FARTHEST
+        scale[ends[0]] < scale[ends[1]] and max(abs(np.interp(scale, scale[ends], places[ends]) - places)) <= _FARTHEST
         for scale in scales
     )

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from cnnbench.verify import figures, formats, learning
 from cnnbench.verify.formats import UNKNOWN, find_format, with_details
-from cnnbench.verify.raw_rows import cut_text, is_same_text, to_page_text
+from cnnbench.verify.raw_rows import cut_text, describe_step, is_same_text, to_page_text
 from cnnbench.verify.values import ValueSubject, outcomes
-from cnnbench.verify.view import describe_step
 
 CellText = Callable[[ValueSubject], str]
 Details = Callable[[ValueSubject], Iterable[str]]
@@ -76,7 +75,7 @@ def _speedup(subject: ValueSubject) -> str:
 
 
 def _accuracy(subject: ValueSubject) -> Iterator[str]:
-    after = [trial.test.after_steps for _, trial in subject.own.trials if trial.test]
+    after = [test.after_steps for test, _ in subject.own.tests]
     yield from _interval(subject, "test_accuracy")
     yield f"after {' to '.join(formats.count(each) for each in dict.fromkeys((min(after), max(after))))} steps"
     if subject.printed.get("accuracy_data") == "synthetic":
@@ -126,8 +125,7 @@ def _seeds_reached(subject: ValueSubject) -> str:
 
 def _why_not(subject: ValueSubject) -> str:
     """What the processes of a rung without a time said, each once."""
-    ordered = sorted(subject.own.records, key=lambda record: (record.job.round, record.index))
-    said = (record.outcome.message for record in ordered if record.outcome.status != "ok")
+    said = (record.outcome.message for record in subject.own.records if record.outcome.status != "ok")
     return "" if subject.own.costs else "; ".join(dict.fromkeys(filter(None, said)))
 
 
@@ -281,10 +279,8 @@ def find_text_errors(column: ExpectedColumn, subject: ValueSubject, printed: str
         expected = column.text(subject)
     except (LookupError, TypeError, ValueError) as error:
         expected = UNKNOWN if subject.published else f"no such figure of the records: {error}"
-    fits = printed == expected or (subject.published is not None and {printed, expected} <= {"", UNKNOWN})
+    fits = is_same_text(printed, expected) or (subject.published is not None and {printed, expected} <= {"", UNKNOWN})
     if column.heading == "processor" and subject.row is not None:
         fits = subject.row.printed_as(printed)
-    elif column.heading == "why not":
-        fits = is_same_text(printed, expected)
     if not fits:
         yield f"printed {printed!r}, from the records it is {expected!r}"

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from cnnbench.verify.formats import fold
+
 Options = Mapping[str, Any]
 """What a document was made of: its command, the runs of its ledgers, and what the reader asked for."""
 PAGE = "<!-- cnnbench page"
@@ -62,7 +64,7 @@ def read_html(text: str) -> Grid:
     for row in re.finditer(r"<tr\b.*?</tr>", bare, re.DOTALL):
         line, position = line + bare.count("\n", position, row.start()), row.start()
         cells = re.findall(r"<t[dh]\b[^>]*>(.*?)</t[dh]>", row.group(), re.DOTALL)
-        found.append((line, [" ".join(html.unescape(re.sub(r"<[^>]*>", "", cell)).split()) for cell in cells]))
+        found.append((line, [fold(html.unescape(re.sub(r"<[^>]*>", "", cell))) for cell in cells]))
     return found
 
 
@@ -77,7 +79,7 @@ def read_markdown(text: str) -> Grid:
     title = None
     for number, line in enumerate(text.splitlines(), start=1):
         if bold := re.fullmatch(r"\*\*(.+)\*\*", line):
-            title = number, [" ".join(unescape(bold.group(1)).split())]
+            title = number, [fold(unescape(bold.group(1)))]
         elif line.startswith("|") and not re.fullmatch(r"\|(\s*:?-+:?\s*\|)+\s*", line):
             found += [title] if title else []
             title = None
@@ -90,17 +92,16 @@ def read_markdown(text: str) -> Grid:
 def shown_grid(table: Mapping[str, Any], *, html: bool) -> Iterator[list[str]]:
     """The rows that a page should show of a table: in HTML the headings once, in Markdown under each group's title."""
     headings = [
-        " ".join(f"{each['title']} [{each['unit']}]".removesuffix(" []").replace("-\n", "").split())
-        for each in table["columns"]
+        fold(f"{each['title']} [{each['unit']}]".removesuffix(" []").replace("-\n", "")) for each in table["columns"]
     ]
     if html:
         yield [heading or "mark" for heading in headings]
     for group in table["groups"]:
-        yield [" ".join(group["title"].split())]
+        yield [fold(group["title"])]
         if not html:
             yield headings
         for line in group["lines"]:
-            yield [" ".join(cell["text"].split()) for cell in line["cells"]]
+            yield [fold(cell["text"]) for cell in line["cells"]]
 
 
 def read_json(text: str) -> Any:
@@ -128,7 +129,6 @@ def read_stored(text: str) -> str:
     """The data that a picture carries; a PNG's bytes are given as characters. Nothing where it carries none."""
     if drawn := re.search(r'<metadata id="cnnbench-data">(.*?)</metadata>', text, re.DOTALL):
         return drawn.group(1)
-    mark = "tEXtcnnbench\0"
-    start = text.find(mark)
-    length = int.from_bytes(text[start - 4 : start].encode("latin-1"), "big") - len("cnnbench\0") if start >= 4 else 0
-    return text[start + len(mark) : start + len(mark) + length] if length > 0 else ""
+    mark = re.search(r"(.{4})tEXt(?=(cnnbench\0))", text, re.DOTALL)
+    length = int.from_bytes(mark.group(1).encode("latin-1"), "big") if mark else 0
+    return text[mark.end(2) : mark.end() + length] if mark else ""

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from operator import attrgetter
 
 from scipy.special import bdtr
 
@@ -14,8 +15,7 @@ from cnnbench.machine import peaks
 from cnnbench.schema import Energy, Trial
 from cnnbench.verify import intervals
 from cnnbench.verify.intervals import DerivedFigure, NoFigure, geometric, known
-from cnnbench.verify.raw_rows import RawRow
-from cnnbench.verify.view import PageView, count_processors
+from cnnbench.verify.raw_rows import PageView, RawRow, count_processors
 
 FigureDerivation = Callable[[PageView, RawRow], DerivedFigure]
 SECONDS_AN_HOUR = 3600
@@ -70,7 +70,7 @@ def _over_published(view: PageView, row: RawRow) -> DerivedFigure:
 
 
 def _accuracy(view: PageView, row: RawRow) -> DerivedFigure:
-    tests = [(trial.test, trial.accuracy_data) for trial in row.good_trials if trial.test and trial.test.images > 0]
+    tests = [(test, data) for test, data in row.tests if test.images > 0]
     if len({(test.images, data) for test, data in tests}) != 1:
         raise NoFigure
     return intervals.accuracy([test.correct for test, _ in tests], tests[0][0].images)
@@ -78,12 +78,9 @@ def _accuracy(view: PageView, row: RawRow) -> DerivedFigure:
 
 def energy_windows(row: RawRow) -> list[Energy]:
     """The windows that measured something; a counter that stood still did not."""
-    found = [trial.energy for trial in row.good_trials if trial.energy]
-    return [
-        each
-        for each in found
-        if min(each.window_joules, each.window_steps, each.window_seconds, each.idle_seconds) > COUNTER_STOPPED
-    ]
+    found = filter(None, (trial.energy for trial in row.good_trials))
+    counted = attrgetter("window_joules", "window_steps", "window_seconds", "idle_seconds")
+    return [each for each in found if min(counted(each)) > COUNTER_STOPPED]
 
 
 def _energy(view: PageView, row: RawRow) -> DerivedFigure:

@@ -55,19 +55,12 @@ def ratio(value: float) -> str:
     return f"{value:.2g}x" if value < 0.0995 else f"{value:,.0f}x" if value >= 99.995 else f"{value:.2f}x"
 
 
-def rate(value: float) -> str:
-    """A number a second: whole from 100 on."""
-    return f"{value:,.0f}" if value >= 99.95 else f"{value:.3g}"
+def whole_from(limit: float) -> FormatNumber:
+    """Three figures, from the limit on all of them."""
+    return lambda value: count(value) if value >= limit else f"{value:.3g}"
 
 
-def number(value: float) -> str:
-    """Three figures, whole from 1,000 on."""
-    return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
-
-
-def count(value: float) -> str:
-    """A whole number."""
-    return f"{value:,.0f}"
+count, rate, number = "{:,.0f}".format, whole_from(99.95), whole_from(999.5)
 
 
 def percent(digits: int) -> FormatNumber:
@@ -136,6 +129,11 @@ def span(low: float, high: float, text: FormatNumber) -> str:
 def with_details(text: str, details: Sequence[str]) -> str:
     """A cell in one line."""
     return f"{text} ({'; '.join(details)})" if details else text
+
+
+def fold(text: str) -> str:
+    """The text with one blank between its words."""
+    return " ".join(text.split())
 
 
 def find_numbers(*texts: object) -> list[str]:

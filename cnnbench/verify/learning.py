@@ -12,8 +12,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from cnnbench.verify import intervals
-from cnnbench.verify.raw_rows import RawRow, group_rows
-from cnnbench.verify.view import PLAIN, PageView, describe_step
+from cnnbench.verify.raw_rows import PLAIN, PageView, RawRow, describe_step, group_rows
 
 IMAGES = 10_000
 SEEDS, MOST_SEEDS = 5, 1000
@@ -86,8 +85,8 @@ def _learning_key(row: RawRow) -> object:
 @lru_cache(maxsize=1024)
 def right_by_seed(row: RawRow) -> dict[int, int]:
     """Test images right at the end by seed, of the processes that learned."""
-    tests = {record.job.seed: trial.test for record, trial in row.trials}
-    return {seed: test.correct for seed, test in tests.items() if test is not None and test.images == IMAGES}
+    learned = ((record.job.seed, trial.test) for record, trial in row.trials)
+    return {seed: test.correct for seed, test in learned if test is not None and test.images == IMAGES}
 
 
 def count_failed(row: RawRow) -> int:

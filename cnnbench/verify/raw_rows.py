@@ -1,4 +1,5 @@
-"""Raw records as rows: the processes of one job in one run, which runs a page speaks of, and what a row may be called.
+"""Raw records as rows: the processes of one job in one run and what a row may be called; the rows of a page: which are shown,
+and which other row a figure of each is divided by.
 
 Written a second time and on purpose not shared with what printed the page.
 """
@@ -11,11 +12,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from cnnbench import validity, workloads
 from cnnbench.errors import WorkloadError
-from cnnbench.schema import Device, Job, Record, RunHeader, Trial, digest
+from cnnbench.schema import Device, Evaluation, Job, PublishedRow, Record, RunHeader, Trial, digest
 from cnnbench.store import Ledger
 from cnnbench.verify.formats import find_numbers
 from cnnbench.verify.intervals import Cost
@@ -30,11 +33,22 @@ LONGEST = 500
 """Characters of one text that a page shows."""
 SHOWN = 400
 """A page shows at least so many characters of a name before it cuts it."""
+MOST_APART = 1.5
+LADDER: Mapping[str, Sequence[str]] = {
+    "division": ("reference", "tuned", "open"),
+    "precision": ("fp32", "tf32", "bf16", "fp16"),
+    "layout": ("nchw", "nhwc"),
+    "execution": ("eager", "compiled", "auto", "fused", "native", "graph", "compiled-graph"),
+    "loader": ("resident", "dataloader"),
+}
+"""The rungs' fields, each with its values from the plain one on."""
+PLAIN: Mapping[str, object] = {**{name: values[0] for name, values in LADDER.items()}, "loader_workers": 0}
+"""How a step is computed where nothing was changed."""
 
 
 @dataclass(frozen=True, eq=False)
 class RawRow:
-    """The records of one job on one device in one run, as the gates judge them, and how many were never started."""
+    """The records of one job on one device in one run by round, as the gates judge them, and how many were never started."""
 
     header: RunHeader
     job: Job
@@ -103,8 +117,12 @@ class RawRow:
     def attempts(self) -> tuple[tuple[Record, Trial], ...]:
         """Those, and the ones that missed their target, by round."""
         ends = validity.CHECKED_STATUSES
-        good = [(r, r.outcome.trial) for r in self.records if r.outcome.status in ends and r.outcome.trial]
-        return tuple(sorted(good, key=lambda pair: (pair[0].job.round, pair[0].index)))
+        return tuple((r, r.outcome.trial) for r in self.records if r.outcome.status in ends and r.outcome.trial)
+
+    @cached_property
+    def tests(self) -> list[tuple[Evaluation, str]]:
+        """Their tests, each with the data that it was on."""
+        return [(trial.test, trial.accuracy_data or self.job.data) for trial in self.good_trials if trial.test]
 
     @cached_property
     def steps(self) -> list[float]:
@@ -227,22 +245,20 @@ def build_rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
     runs = {(ledger.header.run_id, ledger.header.machine.id): ledger for ledger in shortest_first}
     found = []
     for ledger in runs.values():
-        last: dict[int, Record] = {}
-        for record in ledger.records:
-            if record.index not in last or record.attempt > last[record.index].attempt:
-                last[record.index] = record
-        groups: dict[tuple[str, int], tuple[list[Record], list[Job]]] = {}
-        for record in last.values():
+        header = ledger.header
+        last = {record.index: record for record in sorted(ledger.records, key=attrgetter("attempt"))}
+        groups = defaultdict(list)
+        for record in sorted(last.values(), key=attrgetter("job.round", "index")):
             # One that cannot be, as today's gates see it, is none that ended well.
-            outcome = validity.reject_impossible(record.outcome, find_violations(ledger.header, record))
-            same, _ = groups.setdefault((record.job.row_key, record.protocol), ([], []))
-            same.append(record.model_copy(update={"outcome": outcome}))
-        for index, job in enumerate(ledger.header.plan):
-            if index not in last:
-                groups.setdefault((job.row_key, ledger.header.protocol), ([], []))[1].append(job)
-        for (_, protocol), (records, unstarted) in groups.items():
-            job = records[0].job if records else unstarted[0]
-            found.append(RawRow(ledger.header, job, protocol, tuple(records), len(unstarted)))
+            outcome = validity.reject_impossible(record.outcome, find_violations(header, record))
+            ended = record.model_copy(update={"outcome": outcome})
+            groups[record.job.row_key, record.protocol].append(ended)
+        waiting = [((job.row_key, header.protocol), job) for index, job in enumerate(header.plan) if index not in last]
+        planned, unstarted = dict(reversed(waiting)), Counter(key for key, _ in waiting)
+        for key in dict.fromkeys((*groups, *unstarted)):
+            records = tuple(groups.get(key, ()))
+            job = records[0].job if records else planned[key]
+            found.append(RawRow(header, job, key[1], records, unstarted[key]))
     return found
 
 
@@ -273,5 +289,134 @@ def select_newest(found: Sequence[RawRow]) -> list[RawRow]:
             row.header.run_id,
         ),
     )
-    best = {(row.header.machine.id, row.row_key): row.header.run_id for row in newest_last}
-    return [row for row in found if best[row.header.machine.id, row.row_key] == row.header.run_id]
+    shared = attrgetter("header.machine.id", "row_key")
+    best = {shared(row): row.header.run_id for row in newest_last}
+    return [row for row in found if best[shared(row)] == row.header.run_id]
+
+
+class PageView:
+    """The rows of the runs that a page is made of, as its options select them."""
+
+    def __init__(self, every: Iterable[RawRow], published_rows: Sequence[PublishedRow], options: PageValues) -> None:
+        self.options, self.published_rows = options, tuple(dict.fromkeys(published_rows))
+        runs = options["runs"]
+        self.rows = [row for row in every if row.header.run_id in runs]
+        self.shown = self.rows if options.get("all_runs") else select_newest(self.rows)
+        cpus = [row for row in self.published_rows if row.device_kind == "cpu" and row.job_seconds]
+        self.published_cpu = max(cpus, key=attrgetter("job_seconds", "processor"), default=None)
+
+    @cached_property
+    def by_mark(self) -> dict[tuple[str, str], RawRow]:
+        """Rows by how lines and marks name them."""
+        return {row.mark: row for row in self.rows}
+
+    @cached_property
+    def training(self) -> list[RawRow]:
+        """Shown rows that are no matrix products."""
+        return [row for row in self.shown if row.job.workload != "gemm"]
+
+    @cached_property
+    def _bases(self) -> dict[object, list[RawRow]]:
+        """Whom rows are divided by, fastest first."""
+        asked = self.options.get("baseline")
+        fits = [row for row in self.shown if (row.on_cpu if asked is None else row.is_of(asked))]
+        timed = [row for row in fits if row.costs and row.alone]
+        timed.sort(key=lambda row: (statistics.geometric_mean(row.costs.values()), row.row_key, row.header.run_id))
+        return group_rows(timed, self._work)
+
+    def _work(self, row: RawRow) -> object:
+        machine = row.header.machine.id if self.options.get("baseline") is None else None
+        return machine, row.job.work_key, row.protocol
+
+    def find_base(self, row: RawRow) -> RawRow | None:
+        """The row that its speed-up is over; where every run is listed, of its own run if there is one."""
+        if not row.costs or not row.alone:
+            return None
+        bases = self._bases.get(self._work(row), [])
+        own = [base for base in bases if self.options.get("all_runs") and base.header.run_id == row.header.run_id]
+        return next(iter(own or bases), None)
+
+    @cached_property
+    def _products(self) -> dict[object, list[RawRow]]:
+        """The matrix products of all runs by place, also of those that a newer run hides."""
+        products = (row for row in self.rows if row.job.workload == "gemm" and row.trials and row.flops)
+        return group_rows((row for row in products if row.job.copies == 1), _product_place)
+
+    def best_product(self, row: RawRow) -> RawRow | None:
+        """Find the product that the row's rate is a share of; None if neither its run nor its boot has one."""
+        here, own = self._products.get(_product_place(row), []), row.header
+        in_run, in_boot = attrgetter("run_id", "machine.id"), attrgetter("boot_id", "machine")
+        same = [each for each in here if in_run(each.header) == in_run(own)]
+        if not same and own.boot_id is not None and row.job.workload != "gemm":
+            same = [each for each in here if in_boot(each.header) == in_boot(own)]
+        rates = {each: (each.flops or 0) / statistics.geometric_mean(each.steps) for each in same}
+        return max(rates, key=lambda each: (rates[each], each.row_key, each.header.run_id), default=None)
+
+    def ceiling(self, row: RawRow) -> RawRow | None:
+        """The product that is the row's measured peak."""
+        best = self.best_product(row) if row.trials and row.job.workload != "gemm" else None
+        return best if best is not None and best.apart <= MOST_APART else None
+
+    @cached_property
+    def rungs(self) -> dict[RawRow, tuple[RawRow | None, RawRow | None]]:
+        """Every rung with the measured one before it and the first, None for the first itself and for an unmeasured one.
+
+        The rungs of a ladder are rows of one run that differ only in how a step is computed.
+        """
+        found: dict[RawRow, tuple[RawRow | None, RawRow | None]] = {}
+        for ladder in group_rows(sorted(self.training, key=_rung), lambda row: self._same_run(row, **PLAIN)).values():
+            timed = [row for row in ladder if row.costs]
+            if len(timed) > 1:
+                found |= dict.fromkeys(ladder, (None, None))
+                found |= {row: (before, timed[0]) for before, row in pairwise(timed)}
+        return found
+
+    @cached_property
+    def scaling_bases(self) -> dict[RawRow, RawRow]:
+        """Each row of one job on one process or on ranks, with the row of one process that it is divided by."""
+        kept = [row for row in self.training if row.job.copies == 1 and row.costs]
+        ordered = sorted(kept, key=lambda each: (count_processors(each), each.row_key))
+        # The first of those that share their work is kept.
+        bases = {self.scaling_work(row, None): row for row in reversed(ordered) if row.job.world == 1}
+        return {row: base for row in kept if (base := bases.get(self.scaling_work(row, row.job.scaling))) is not None}
+
+    def scaling_work(self, row: RawRow, scaling: str | None) -> object:
+        """What rows that are divided by one of one process share, if that has the batch of a rank (`weak`) or of all."""
+        batch = row.job.batch_size // row.job.world if scaling == "weak" else row.job.batch_size
+        return self._same_run(row, world=1, scaling=None, nodes=1, threads=None, batch_size=batch)
+
+    def _same_run(self, row: RawRow, **same: object) -> object:
+        """What rows of one run share, the fields of their jobs that may differ set to these."""
+        work = row.job.model_copy(update={**same, "seed": 0, "round": 0}).model_dump_json()
+        return row.header.run_id, row.header.machine.id, row.protocol, work
+
+    def price(self, row: RawRow) -> float | None:
+        """The price an hour of the longest key that fits the row's machine and device."""
+        place = f"{row.header.machine.id}/{row.job.device}"
+        fitting = [(len(key), price) for key, price in self.options.get("prices", ()) if place.startswith(key)]
+        return max(fitting, key=itemgetter(0))[1] if fitting else None
+
+
+def describe_step(job: Job, always: tuple[str, ...] = ()) -> str:
+    """How a step is computed in words, where that is not the plain way, and what is said always."""
+    words = {name: str(getattr(job, name)) for name in ("precision", "layout", "execution")}
+    words |= {"loader": f"{job.loader}, {job.loader_workers} workers", "division": f"{job.division} division"}
+    differs = {name.removesuffix("_workers") for name, plain in PLAIN.items() if getattr(job, name) != plain}
+    return ", ".join(text for name, text in words.items() if name in differs or name in always)
+
+
+def count_processors(row: RawRow) -> int:
+    """What its efficiency is over."""
+    return row.job.world * (row.job.threads or 1) if row.job.device == "cpu" else row.job.world
+
+
+def _product_place(row: RawRow) -> object:
+    """What a product and a row share where the one is the other's ceiling."""
+    job = row.job
+    threads = job.threads and job.threads * job.world // job.nodes
+    software = row.header.software.torch
+    return (row.header.machine.id, software, row.protocol, job.device, job.precision, threads, job.allocator)
+
+
+def _rung(row: RawRow) -> tuple[int, ...]:
+    return (*(each.index(getattr(row.job, name)) for name, each in LADDER.items()), row.job.loader_workers)

@@ -16,8 +16,16 @@ from typing import Any
 from cnnbench.schema import Evaluation, Job, PublishedRow, Record, Trial, digest
 from cnnbench.verify import figures, intervals, learning
 from cnnbench.verify.intervals import DerivedFigure, NoFigure, known
-from cnnbench.verify.raw_rows import PageValues, RawRow, RawValue, may_be_called, to_page_text
-from cnnbench.verify.view import MOST_APART, PageView, describe_step
+from cnnbench.verify.raw_rows import (
+    MOST_APART,
+    PageValues,
+    PageView,
+    RawRow,
+    RawValue,
+    describe_step,
+    may_be_called,
+    to_page_text,
+)
 
 Marks = Sequence[PageValues]
 ENDS = ("", "_low", "_high", "_n")
@@ -48,24 +56,36 @@ class ValueSubject:
 
     def figure(self, name: str) -> DerivedFigure | None:
         """A figure of the row, derived once however often it is printed."""
-        return _true_accuracy(self) if name == "true_accuracy" else figures.find_figure(self.view, self.own, name)
+        derive_own = ACCURACIES.get(name)
+        return derive_own(self) if derive_own else figures.find_figure(self.view, self.own, name)
 
     @property
-    def process(self) -> tuple[Record, Trial]:
+    def process(self) -> Record:
         """The row's process of the place in the plan, the number or the seed that the line has. Raises LookupError where
         there is none.
         """
         named = next((name for name in ("index", "process", "seed") if name in self.printed), "process")
-        for record, trial in self.own.attempts:
+        for record, _ in self.own.attempts:
             numbers = {"index": record.index, "process": record.job.round + 1, "seed": record.job.seed}
             if numbers[named] == self.printed.get(named):
-                return record, trial
+                return record
         raise LookupError(f"the row has no {named} {self.printed.get(named)}")
 
     @property
     def trial(self) -> Trial:
         """What that process measured."""
-        return self.process[1]
+        return known(self.process.outcome.trial)
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """Its evaluation after the steps of the mark: at the end where that has an interval. Raises LookupError where there
+        is none.
+        """
+        found = [self.trial.test] if "accuracy_low" in self.printed else self.trial.epoch_evaluations
+        for each in found:
+            if each is not None and each.after_steps == self.printed["after_steps"]:
+                return each
+        raise LookupError(f"the process was not evaluated after {self.printed['after_steps']} steps")
 
     @property
     def last_evaluation(self) -> Evaluation:
@@ -152,13 +172,6 @@ def outcomes(row: RawRow) -> list[str]:
     return ([f"ok {good}/{planned}"] if good else []) + others
 
 
-def _list_tested(subject: ValueSubject) -> list[tuple[int, str]]:
-    """After how many steps each process of an accuracy was tested, and on which data."""
-    known(subject.figure("test_accuracy"))
-    tested = [(trial.test, trial.accuracy_data) for trial in subject.own.good_trials]
-    return [(test.after_steps, data or subject.own.job.data) for test, data in tested if test]
-
-
 def _floor(kind: str) -> Callable[[ValueSubject], float | None]:
     return lambda subject: figures.floors(subject.view, subject.own).get(kind)
 
@@ -173,7 +186,7 @@ def _what_binds(subject: ValueSubject) -> str:
     found, step = figures.floors(subject.view, subject.own), subject.figure("step_seconds")
     if step is None or "compute" not in found:
         return "n/a"
-    kind = max(found, key=lambda name: found[name])
+    kind = max(found, key=found.__getitem__)
     return f"{kind}-bound" if found[kind] >= 0.5 * step.value else f"nearest: {kind}"
 
 
@@ -199,6 +212,13 @@ def _true_accuracy(subject: ValueSubject) -> DerivedFigure:
     return exact if subject.row is None else intervals.accuracy(last, learning.IMAGES)
 
 
+ACCURACIES: Mapping[str, Callable[[ValueSubject], DerivedFigure]] = {
+    "accuracy": lambda s: intervals.wilson(s.evaluation.correct, s.evaluation.images),
+    "true_accuracy": _true_accuracy,
+}
+"""Figures of single processes, or of those that looked at all images after each epoch."""
+
+
 def _difference(name: str) -> Derivation:
     """A difference of accuracies as a share."""
 
@@ -213,10 +233,11 @@ def _part(name: str, end: str) -> Derivation:
 
 VALUES: Mapping[str, Derivation] = {
     **{name: attrgetter(f"own.job.{name}") for name in Job.model_fields},
-    **{f"{name}{end}": _part(name, end) for name in (*figures.FIGURES, "true_accuracy") for end in ENDS},
+    **{f"{name}{end}": _part(name, end) for name in (*figures.FIGURES, *ACCURACIES) for end in ENDS},
     "processor": attrgetter("own.full_name"),
-    "machine_id": attrgetter("own.header.machine.id"),
-    "run_id": attrgetter("own.header.run_id"),
+    **dict.fromkeys(("machine_id", "machine"), attrgetter("own.header.machine.id")),
+    **dict.fromkeys(("run_id", "run"), attrgetter("own.header.run_id")),
+    "row": lambda s: s.own.mark[1],
     "torch": lambda s: f"{s.own.header.software.torch} ({s.own.header.software.torch_build})",
     **dict.fromkeys(("mode_precision", "rung_precision"), attrgetter("own.job.precision")),
     "work_key_sha256": lambda s: digest(s.own.job.work_key),
@@ -237,20 +258,20 @@ VALUES: Mapping[str, Derivation] = {
     "activation_bytes_per_image": lambda s: known(s.own.workload).activation_bytes_per_image,
     "parameter_bytes": lambda s: known(s.own.workload).parameter_bytes,
     "net_energy_joules_per_image": lambda s: figures.net_joules(s.own),
-    "mean_power_watts": lambda s: figures.mean_watts(s.own),
+    **dict.fromkeys(("mean_power_watts", "watts"), lambda s: figures.mean_watts(s.own)),
     "price_per_hour": lambda s: s.view.price(s.own),
     "pretraining_flops_per_second": lambda s: figures.pretraining_rate(s.own),
-    "accuracy_after_steps": lambda s: max(steps for steps, _ in _list_tested(s)),
-    "accuracy_data": lambda s: _list_tested(s)[0][1],
-    "processes": lambda s: s.own.ended.total(),
-    "processes_ok": lambda s: len(s.own.trials),
+    "accuracy_after_steps": lambda s: (
+        max(test.after_steps for test, _ in s.own.tests) if s.figure("test_accuracy") else None
+    ),
+    "accuracy_data": lambda s: s.own.tests[0][1] if s.figure("test_accuracy") else None,
+    **dict.fromkeys(("processes", "seeds"), lambda s: s.own.ended.total()),
+    **dict.fromkeys(("processes_ok", "seeds_reached"), lambda s: len(s.own.trials)),
     "outcome": lambda s: ", ".join(outcomes(s.own)),
     "verdict": _what_binds,
     **{f"{kind}_floor_seconds": _floor(kind) for kind in figures.FLOORS},
     **{f"{kind}_floor_allows": _allows(kind) for kind in figures.FLOORS},
     "slowest_copy": lambda s: to_page_text(figures.slowest_copy(s.own) or "n/a"),
-    "seeds": lambda s: s.own.ended.total(),
-    "seeds_reached": lambda s: len(s.own.trials),
     "seeds_missed": lambda s: s.own.ended["missed"],
     "mean_seconds_to_target": _to_target(statistics.fmean, whole=True),
     "fastest_seconds_to_target": _to_target(min, whole=False),
@@ -272,7 +293,7 @@ VALUES: Mapping[str, Derivation] = {
     ),
     "sample_images": attrgetter("sample"),
     "process": lambda s: s.printed.get("process"),
-    "stopped.seed": lambda s: s.process[0].job.seed,
+    "stopped.seed": attrgetter("process.job.seed"),
     "stopped_epoch": lambda s: s.last_evaluation.after_steps // known(s.own.job.steps_per_epoch),
     "stopped_by_rule": lambda s: s.last_evaluation.correct == s.last_evaluation.images,
     "mode": lambda s: describe_step(s.own.job),
@@ -301,15 +322,11 @@ def _published_value(view: PageView, row: PublishedRow, name: str) -> RawValue:
     """A published row's value by name, None where its source has none; each is of one process."""
     seconds, base, peak = row.job_seconds, view.published_cpu, row.printed_flops_per_second
     known: dict[str, RawValue] = {
-        "processor": row.processor,
-        "year": row.year,
-        "source": row.source,
+        **dict(row),
         "job_kind": "published",
         "peak_flops_per_second": peak,
         "peak_kind": None if peak is None else "printed",
         "printed_flops": row.printed_flops_text,
-        "printed_speedup": row.printed_speedup,
-        "job_seconds": seconds,
     }
     if seconds:
         known["achieved_flops_per_second"] = row.job_flops / seconds if row.job_flops else None
