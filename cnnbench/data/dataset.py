@@ -26,7 +26,7 @@ from cnnbench.schema import DataKind, Split
 Origin = Literal["flag", "env", "settings", "cache"]
 """Where a directory's name came from: `--data-dir`, `CNNBENCH_DATA`, a settings file, or the user's cache."""
 
-NAMED_BY: dict[Origin, str] = {
+NAMED_BY = {
     "flag": "--data-dir",
     "env": "CNNBENCH_DATA",
     "settings": "data-dir in the settings",
@@ -159,14 +159,12 @@ def load(kind: DataKind, split: Split, directory: Path | None) -> Dataset:
         raise DataError(f"no digits of kind {kind!r}; choose mnist or synthetic")
     if directory is None:
         raise DataError("MNIST was asked for without a directory; give --data-dir or run `cnnbench data fetch`")
-    return Dataset(
-        kind,
-        _read_array(directory, mnist.TRAIN_IMAGES, first),
-        _read_array(directory, mnist.TRAIN_LABELS, first),
-        _read_array(directory, mnist.TEST_IMAGES),
-        _read_array(directory, mnist.TEST_LABELS),
-        str(directory),
-    )
+    # Copies, which torch can share without warning that they are read-only, and which let the files' bytes go.
+    arrays = {
+        name: mnist.parse(mnist.read_file(directory, file), file)[start:].copy()
+        for name, file, start in zip(ARRAYS, mnist.FILES, (first, first, 0, 0), strict=True)
+    }
+    return Dataset(kind, **arrays, source=str(directory))
 
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -187,8 +185,3 @@ def read_decompressed(file: IO[bytes], like: Dataset) -> Dataset:
     content = io.BytesIO(file.read())
     arrays = {name: np.load(content, allow_pickle=False) for name in ARRAYS}
     return Dataset(like.kind, **arrays, source=like.source)
-
-
-def _read_array(directory: Path, file: mnist.IdxFile, first: int = 0) -> npt.NDArray[np.uint8]:
-    """A copy, which torch can share without warning that it is read-only, and which lets the file's bytes go."""
-    return mnist.parse(mnist.read_file(directory, file), file)[first:].copy()

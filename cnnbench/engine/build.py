@@ -27,10 +27,9 @@ from cnnbench.workloads import recipes
 from cnnbench.workloads.torch_counts import count_network
 
 
-def apply_settings(job: Job, attached: Attached) -> dict[str, str]:
+def apply_settings(job: Job) -> dict[str, str]:
     """Set precision and seed by the job; the effective settings as torch reports them. Raises UnsupportedError."""
-    reason = attached.unsupported(job.precision)
-    if reason is not None:
+    if reason := backend(job.device).unsupported(job.precision):
         raise UnsupportedError(reason)
     torch.manual_seed(job.seed)
     return {
@@ -47,7 +46,7 @@ def apply_settings(job: Job, attached: Attached) -> dict[str, str]:
 def set_up(job: Job, data_dir: str | None, progress: ProgressWriter = SILENT) -> tuple[Attached, TimedStep]:
     """The job's device, attached in this process with the job's settings, and the job's step. Raises what `build` raises."""
     attached = backend(job.device).attach(threads=job.threads)
-    apply_settings(job, attached)
+    apply_settings(job)
     return attached, build(job, data_dir, attached, progress=progress)
 
 

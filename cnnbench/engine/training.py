@@ -40,8 +40,6 @@ class TimedStep(ABC):
     """Whether a step is an optimiser step."""
     parameters = 0
     """Trainable values, counted on the network."""
-    has_test_images = False
-    """Whether there is anything to be right about."""
     _last_loss: torch.Tensor | None = None
 
     def __init__(self) -> None:
@@ -101,6 +99,7 @@ class Training(TimedStep):
         self._batches: BatchSource = self._make_batches()
         self._test = None if dataset is None else to_tensors(dataset.test_images, dataset.test_labels, device)
         self.has_test_images = self.trains and dataset is not None
+        """Whether there is anything to be right about."""
         self._optimizer = self._make_optimizer(job.optimizer, workload.learning_rate(job.optimizer))
         self.pretrain: LayerwisePretraining | None = None
         if workload.pretraining is not None and dataset is not None and isinstance(self.network, nn.Sequential):

@@ -73,7 +73,7 @@ def measure_trial(
     attached = backend(job.device).attach(threads=job.threads, index=group.local)
     synchronize = group.synchronizer(attached)
     progress.sizes["device_bytes"] = attached.allocated_bytes
-    settings = apply_settings(job, attached)
+    settings = apply_settings(job)
     phases.end("attach")
     timed = build(job, worker_input.data_dir, attached, group=group, progress=progress, end=phases.end)
     settings |= timed.recorded_settings

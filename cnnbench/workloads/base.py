@@ -34,10 +34,10 @@ DEFAULT_INIT = "own"
 INITS = (TRUNCATED, NORMAL, NORMAL_TENTH, NORMAL_UNIT, XAVIER)
 _NORMALS = {NORMAL: 0.01, NORMAL_TENTH: 0.1, NORMAL_UNIT: 1.0}
 
-OPTIMIZERS = ("sgd", "momentum", "rmsprop", "rmsprop-tf1", "adam")
-"""Every update rule there is, by name; a workload lists those it may be trained with, its own first."""
 LEARNING_RATES = {"sgd": 0.1, "momentum": 0.01, "rmsprop": 1e-3, "rmsprop-tf1": 1e-3, "adam": 1e-3}
 """Where a workload names no other."""
+OPTIMIZERS = tuple(LEARNING_RATES)
+"""Every update rule there is, by name; a workload lists those it may be trained with, its own first."""
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,7 @@ class MpsDevice(Attached):
 
     def allocated_bytes(self) -> int | None:
         """The allocator's own count, cached blocks left out."""
-        found: int = self._library.current_allocated_memory()
-        return found
+        return int(self._library.current_allocated_memory())
 
 
 class MpsBackend(Backend):

@@ -149,7 +149,6 @@ class NativeTraining(Training):
         network = self.network
         if not isinstance(network, nn.Sequential):
             raise UnsupportedError("native kernels need a network of known layers")
-        self._batch = job.batch_size
         self._native = NativeStep(
             kernels,
             stages,
@@ -183,7 +182,7 @@ class NativeTraining(Training):
     def count_correct(self, images: int | None = None) -> tuple[int, int]:
         """As the reference's, by the kernels: batches of the training's size, the last filled up with its first image."""
         inputs, labels = self._select_test_images(images)
-        batch, correct = self._batch, 0
+        batch, correct = self._job.batch_size, 0
         for begin in range(0, len(labels), batch):
             part, truth = inputs[begin : begin + batch], labels[begin : begin + batch]
             if (missing := batch - len(part)) > 0:
