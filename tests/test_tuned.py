@@ -71,7 +71,8 @@ def job(name: str = "mnist-cnn", execution: str = "native", **fields: object) ->
 
 
 def training(name: str = "mnist-cnn", execution: str = "native", **fields: object) -> Training:
-    return tuned.make(TrainingSetup(job(name, execution, **fields), workloads.get(name), digits(), CPU))
+    it = job(name, execution, **fields)
+    return tuned.make(TrainingSetup(it, workloads.get(name).with_variant(it.pool, it.activation), digits(), CPU))
 
 
 def native_step(network: torch.nn.Sequential, workload: workloads.Workload, batch: int, seed: int = 1) -> NativeStep:

@@ -81,7 +81,8 @@ def build(
         dataset = data.load(job.data, job.split, None if data_dir is None else Path(data_dir))
     end("data")
     progress.phase("build")
-    network = _network(TrainingSetup(job, workload, dataset, attached.device), group)
+    varied = workload.with_variant(job.pool, job.activation)
+    network = _network(TrainingSetup(job, varied, dataset, attached.device), group)
     attached.synchronize()
     end("build")
     if job.execution == "compiled":

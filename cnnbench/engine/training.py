@@ -80,17 +80,14 @@ class Training(TimedStep):
 
     def __init__(self, setup: TrainingSetup) -> None:
         super().__init__()
-        job, device, dataset = setup.job, setup.device, setup.dataset
-        workload = setup.workload.with_variant(job.pool, job.activation)
+        job, device, dataset, workload = setup.job, setup.device, setup.dataset, setup.workload
         if job.layout == "nhwc" and not workload.convolves:
             why = f"{workload.name} has no convolutions, so its data have no channels to put last"
             raise UnsupportedError(f"layout 'nhwc': {why}")
         if job.optimizer not in workload.optimizers:
             raise WorkloadError(f"optimizer {job.optimizer!r} is not one of {', '.join(workload.optimizers)}")
-        if job.batch_size < 1:
-            raise WorkloadError(f"batch_size {job.batch_size} is below 1")
         self._job, self._device, self._seed, self._extra_forwards = job, device, job.seed, job.extra_forwards
-        self.setup = replace(setup, workload=workload)
+        self.setup = setup
         network = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).to(device)
         self.compute_mode = ComputeMode(job, self._reorder(network), device)
         self.network, self._loss_of = self.compute_mode.network, self.compute_mode.loss

@@ -182,7 +182,8 @@ def fingerprint(
     logical = found.cores_logical or os.cpu_count() or 1
     quota = host_sensors.cgroup_cpu_limit(proc, sys)
     ram = read_meminfo(proc, "MemTotal") or psutil.virtual_memory().total
-    usable = min(ram, host_sensors.cgroup_memory_limit(proc, sys) or ram)
+    limit = host_sensors.cgroup_memory_limit(proc, sys)
+    usable = ram if limit is None else min(ram, limit)
     clock = _max_clock_hertz(sys)
     cpu = Device(id="cpu", kind="cpu", name=found.name, memory_bytes=usable, max_clock_hertz=clock)
     machine = Machine(

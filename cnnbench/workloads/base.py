@@ -116,7 +116,7 @@ class Workload:
         """Its own activation function, None where it has none."""
         return _find_kind(_ACTIVATIONS, self.layers)
 
-    def with_variant(self, pool: str | None = None, activation: str | None = None) -> Workload:
+    def with_variant(self, pool: str | None, activation: str | None) -> Workload:
         """The same network with another pooling or activation; None leaves its own. Counts stay what they are."""
         layers = self.layers
         if pool is not None:

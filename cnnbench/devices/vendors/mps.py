@@ -37,9 +37,8 @@ class MpsBackend(Backend):
 
     def find(self) -> tuple[Device, ...]:
         """The one GPU, where torch was built with Metal."""
-        if self.find_obstacle() is not None:
-            return ()
-        return (Device(id="mps", kind="mps", name=f"{platform.processor() or 'Apple'} GPU"),)
+        gpu = Device(id="mps", kind="mps", name=f"{platform.processor() or 'Apple'} GPU")
+        return (gpu,) if self.find_obstacle() is None else ()
 
     def find_obstacle(self) -> str | None:
         """torch was not built with Metal, or the system is too old for it."""

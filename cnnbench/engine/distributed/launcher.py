@@ -170,12 +170,12 @@ def _rendezvous_failed(job: Job, rendezvous: Rendezvous, error: RendezvousError)
     reason = next(iter(str(cause).strip().splitlines()), "")[:300] or type(cause).__name__
     if job.nodes == 1:
         message = f"torch's launcher did not come up within {rendezvous.seconds} s: {reason}"
-        return Outcome(status="timeout", message=message)
-    if rendezvous.node_rank == 0 and isinstance(error, RendezvousConnectionError):
+    elif rendezvous.node_rank == 0 and isinstance(error, RendezvousConnectionError):
         message = f"cannot listen at {rendezvous.endpoint}: {reason}; choose a free port of this machine with --rdzv"
         return Outcome(status="crashed", message=message)
-    who = f"{job.nodes} nodes did not meet at {rendezvous.endpoint} within {rendezvous.seconds} s"
-    message = f"{who}: {reason}; start the same command on every node, each with its --node-rank"
+    else:
+        who = f"{job.nodes} nodes did not meet at {rendezvous.endpoint} within {rendezvous.seconds} s"
+        message = f"{who}: {reason}; start the same command on every node, each with its --node-rank"
     return Outcome(status="timeout", message=message)
 
 

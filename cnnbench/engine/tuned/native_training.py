@@ -143,8 +143,7 @@ class NativeTraining(Training):
         half = job.precision == "bf16"
         if half and not kernels.bf16:
             raise UnsupportedError("native kernels compute in bf16 on processors with AVX512-BF16 only")
-        varied = workload.with_variant(job.pool, job.activation)
-        stages = group_layers(varied.layers, varied.input_shape, kernels.lanes)
+        stages = group_layers(workload.layers, workload.input_shape, kernels.lanes)
         super().__init__(setup)
         network = self.network
         if not isinstance(network, nn.Sequential):
