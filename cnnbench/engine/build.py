@@ -112,8 +112,7 @@ def load_workload_file(worker_input: WorkerInput) -> None:
         return
     workloads.add_file(worker_input.workload_file)
     job = worker_input.job
-    found = workloads.get(job.workload)
-    if found.version != job.workload_version:
+    if workloads.get(job.workload).version != job.workload_version:
         raise WorkloadError(f"{workloads.source_of(job.workload)} changed since the run was planned; start a new run")
 
 

@@ -98,7 +98,7 @@ def gradient_error(setup: TrainingSetup, name: str) -> float:
     variant = VARIANTS[name].make(replace(setup, job=small))
     images, labels = variant.draw()
     with torch.random.fork_rng(devices=()):
-        oracle = setup.workload.build(job.init or "", torch.Generator().manual_seed(job.seed))
+        oracle = setup.workload.build(job.init, job.seed)
     oracle = oracle.to(setup.device).double().eval()
     cross_entropy(oracle(images.double()), labels).backward()  # type: ignore[no-untyped-call]
     errors = []
