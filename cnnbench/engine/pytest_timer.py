@@ -67,7 +67,7 @@ def measure(
     median = None if benchmark.stats is None else float(benchmark.stats["median"])
     benchmark.extra_info |= {
         "device": device,
-        "device_name": _find_device_name(device.partition(":")[0]),
+        "device_name": _find_device_name(attached.kind),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "calls_per_round": calls,
@@ -85,7 +85,7 @@ def measure(
 def _find_device_name(kind: str) -> str | None:
     """Name the first accelerator of this kind; the CPU's name stands in the machine's facts."""
     found = torch_info.collect_torch_info()[1]
-    return next((each.name for each in found if each.id.partition(":")[0] == kind), None)
+    return next((each.name for each in found if each.id.startswith(kind)), None)
 
 
 def _rate(count: int | None, calls: int, seconds: float | None) -> float | None:

@@ -57,7 +57,7 @@ def measure_trial(
     worker_input: WorkerInput,
     progress: ProgressWriter,
     started_ns: int,
-    join: Callable[[Job], ProcessGroup] | None = None,
+    join: Callable[[Job], ProcessGroup] | None,
 ) -> Outcome:
     """The whole trial; of several processes `join` joins the others. Raises UnsupportedError, DivergedError and whatever the
     work raises; see engine.process.

@@ -285,8 +285,6 @@ class GraphTraining(Training):
 class CompiledGraphTraining(GraphTraining):
     """The same, forward, loss and backward compiled by torch, its own graphs off: the whole step is recorded here."""
 
-    compiler_mode = "max-autotune-no-cudagraphs"
-
     def __init__(self, setup: TrainingSetup) -> None:
         super().__init__(setup)
         network = self.network
@@ -295,12 +293,13 @@ class CompiledGraphTraining(GraphTraining):
             return cross_entropy(network(images), labels)
 
         # One shape a training: the small batch of the gradient check must not make the compiler think that sizes vary.
-        self._compiled = torch.compile(loss_of, mode=self.compiler_mode, dynamic=False)
-        self._loss_of = self._compiled_loss
+        compiled = torch.compile(loss_of, mode="max-autotune-no-cudagraphs", dynamic=False)
 
-    def _compiled_loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        with self.compute_mode.autocast():
-            return self._compiled(images, labels)
+        def compiled_loss_of(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            with self.compute_mode.autocast():
+                return compiled(images, labels)
+
+        self._loss_of = compiled_loss_of
 
     def _warm_up(self, work: Work, times: int) -> None:
         """The first warm-up compiles."""
