@@ -21,7 +21,7 @@ from cnnbench.plan.matrix import count_capacity, make_plan
 from cnnbench.plan.suite import load_suite
 
 VENDOR = """
-from cnnbench.devices import Backend
+from cnnbench.devices.base import Backend
 from cnnbench.schema import Device
 
 class ToyBackend(Backend):

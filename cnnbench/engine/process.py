@@ -105,7 +105,7 @@ class ProgressWriter:
         self.wanted = descriptor is not None
         """Whether anyone reads."""
         self.sizes: dict[str, Callable[[], int | None]] = {"host_bytes": resident_bytes}
-        """What each message tells of memory; these calls must not synchronise (see devices.Attached)."""
+        """What each message tells of memory; these calls must not synchronise (see devices.base.Attached)."""
 
     def phase(self, name: str, total: int = 0) -> None:
         """Tell that a phase begins; `total` timed steps will be counted in it."""

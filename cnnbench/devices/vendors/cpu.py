@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from cnnbench.devices import Attached, Backend
+from cnnbench.devices.base import Attached, Backend
 from cnnbench.devices.host_sensors import read_lines
 from cnnbench.schema import Device, Precision
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cnnbench.devices import Backend
+from cnnbench.devices.base import Backend
 from cnnbench.schema import Device, Precision
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 
-from cnnbench.devices import Attached, Backend
+from cnnbench.devices.base import Attached, Backend
 from cnnbench.schema import Device
 
 

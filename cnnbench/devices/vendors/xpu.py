@@ -5,7 +5,7 @@ Never run on real hardware by us so far: tested against a fake at torch's edge.
 
 from __future__ import annotations
 
-from cnnbench.devices import Backend
+from cnnbench.devices.base import Backend
 from cnnbench.schema import Device
 
 
