@@ -69,25 +69,23 @@ def choose_torch(facts: Facts) -> tuple[Attempt, ...]:
     configured = Attempt("the build of the configured index", (TESTED,))
     if facts.platform != "linux":
         return (configured,)
-    if not facts.nvidia:
-        what, name = ("the ROCm build", "rocm7.2") if facts.amd else ("the CPU build, no GPU found", "cpu")
-        return (_make_wheel_attempt(what, name, TESTED), configured)
-    configured = configured._replace(what="the CUDA build of the configured index")
+    if facts.nvidia:
+        configured = configured._replace(what="the CUDA build of the configured index")
     # A build for CUDA 12 goes first where the GPU or its driver is too old for CUDA 13.
-    if min(facts.capabilities, default=CUDA_13_CAPABILITY) < CUDA_13_CAPABILITY:
-        older = ("the CUDA 12.6 build for GPUs before compute capability 7.5", "cu126", "torch>=2.9,<2.15")
+    if not facts.nvidia:
+        wheel = ("the ROCm build", "rocm7.2", TESTED) if facts.amd else ("the CPU build, no GPU found", "cpu", TESTED)
+    elif min(facts.capabilities, default=CUDA_13_CAPABILITY) < CUDA_13_CAPABILITY:
+        wheel = ("the CUDA 12.6 build for GPUs before compute capability 7.5", "cu126", "torch>=2.9,<2.15")
     elif facts.driver is None or facts.driver >= CUDA_13_DRIVER:
         return (configured,)
     elif max(facts.capabilities, default=()) >= BLACKWELL:
-        older = (f"the CUDA 12.8 build for driver {facts.driver}", "cu128", "torch>=2.9,<2.12")
+        wheel = (f"the CUDA 12.8 build for driver {facts.driver}", "cu128", "torch>=2.9,<2.12")
     else:
-        older = (f"the CUDA 12.6 build for driver {facts.driver}", "cu126", "torch>=2.9,<2.15")
-    return (_make_wheel_attempt(*older), configured)
-
-
-def _make_wheel_attempt(what: str, name: str, requirement: str) -> Attempt:
+        wheel = (f"the CUDA 12.6 build for driver {facts.driver}", "cu126", "torch>=2.9,<2.15")
+    what, name, requirement = wheel
     index = f"{WHEELS}/{name}"
-    return Attempt(f"{what} ({index})", ("--index-url", index, "--timeout", "15", "--retries", "2", requirement), index)
+    arguments = ("--index-url", index, "--timeout", "15", "--retries", "2", requirement)
+    return (Attempt(f"{what} ({index})", arguments, index), configured)
 
 
 def describe_torch(facts: Facts) -> str:

@@ -174,7 +174,7 @@ def alternate(name: str, rounds: int = 60) -> dict[str, float]:
         split="train-60000",
     )  # fmt: skip
     training = Training(TrainingSetup(job, workload, data, torch.device("cpu")))
-    net = workload.build(workload.default_init or "", torch.Generator().manual_seed(0))
+    net = workload.build(workload.default_init or "", 0)
     optimizer = make_optimizer(rule, net.parameters(), workload.learning_rate(rule))
     images = torch.from_numpy(data.train_images).unsqueeze(1).float() / 255
     labels = torch.from_numpy(data.train_labels).long()

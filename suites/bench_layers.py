@@ -63,7 +63,7 @@ def test_loss(benchmark, device: str) -> None:  # type: ignore[no-untyped-def]
 def test_optimizer_step(benchmark, device: str, optimizer: str) -> None:  # type: ignore[no-untyped-def]
     """One update of all 1,378,698 weights from gradients that are there."""
     where = backend(device).attach(threads=None).device
-    network = CNN.build(CNN.default_init or "", torch.Generator().manual_seed(0)).to(where)
+    network = CNN.build(CNN.default_init or "", 0).to(where)
     for parameter in network.parameters():
         parameter.grad = torch.randn_like(parameter)
     measure(benchmark, make_optimizer(optimizer, network.parameters()).step, device=device, calls=EPOCH_STEPS)

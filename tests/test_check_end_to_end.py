@@ -104,10 +104,10 @@ from cnnbench.workloads.flops import Dense, Flatten, Relu
 
 
 class Toy(Workload):
-    def build(self, init, generator):
+    def build(self, init, seed):
         import torch
 
-        net = super().build(init, generator)
+        net = super().build(init, seed)
         REGISTER
         return net
 

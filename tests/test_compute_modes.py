@@ -31,7 +31,8 @@ MODES = [
 def training(name: str = "mnist-cnn", **changes: object) -> Training:
     workload = workloads.get(name)
     known = {"workload": name, "optimizer": workload.default_optimizer, "init": workload.default_init}
-    return Training(TrainingSetup(job(**(known | changes)), workload, dataset(), CPU))
+    it = job(**(known | changes))
+    return Training(TrainingSetup(it, workload.with_variant(it.pool, it.activation), dataset(), CPU))
 
 
 def weights(run: Training) -> torch.Tensor:

@@ -76,7 +76,7 @@ def test_warm_up_and_recording_are_on_one_side_stream_ordered_with_the_others(cu
         found.append((cuda.current.name, torch.backends.cudnn.benchmark))
 
     before = torch.backends.cudnn.benchmark
-    recorder = graph_training.make_recorder(CUDA)
+    recorder = graph_training.CudaRecorder(CUDA)
     recorder.warm_up(work, 3)
     assert cuda.said == ["side waits for default", "default waits for side"]
     replay = recorder.record(work)
@@ -94,7 +94,7 @@ def test_a_recording_that_fails_says_what_failed_first_and_leaves_stream_and_gen
     def work() -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nCompile with TORCH_USE_CUDA_DSA")
 
-    recorder = graph_training.make_recorder(CUDA)
+    recorder = graph_training.CudaRecorder(CUDA)
     with pytest.raises(
         graph_training.RecordingError,
         match=r"^the step could not be recorded: RuntimeError: operation not permitted when stream is capturing$",
@@ -113,5 +113,5 @@ def test_running_out_of_memory_is_not_a_failed_recording(cuda: FakeCuda) -> None
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     with pytest.raises(torch.cuda.OutOfMemoryError, match=r"Tried to allocate"):
-        graph_training.make_recorder(CUDA).record(work)
+        graph_training.CudaRecorder(CUDA).record(work)
     assert "generator has a new state" in cuda.said

@@ -13,10 +13,9 @@ from click.testing import CliRunner, Result
 from data_builders import CONTENTS, install_small_set, small_contents
 from rich.console import Console
 
-from cnnbench import data as room
 from cnnbench.cli.support import data
 from cnnbench.cli.this_process import show_download
-from cnnbench.data import mnist
+from cnnbench.data import download, mnist
 from cnnbench.errors import CnnbenchError, ExitCode
 
 
@@ -79,7 +78,7 @@ def test_fetch_prints_the_directory_it_filled_and_progress_apart(folder, small, 
         on_progress("train-images-idx3-ubyte", 0, 10)
         on_progress("train-images-idx3-ubyte", 10, 10)
 
-    monkeypatch.setattr(room, "fetch", copy)
+    monkeypatch.setattr(download, "fetch", copy)
     result = invoke(tmp_path, "fetch")
     assert result.stdout == f"{tmp_path / 'cache' / 'cnnbench' / 'mnist'}\n"
     assert result.stderr == "downloading train-images-idx3-ubyte\n"

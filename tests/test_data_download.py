@@ -15,7 +15,7 @@ import pytest
 from data_builders import CONTENTS, install_small_set, small_contents
 
 from cnnbench import data
-from cnnbench.data import dataset, download, mnist
+from cnnbench.data import download, mnist
 from cnnbench.errors import DataError
 
 MIRRORS = ("https://one.test/", "https://two.test/")
@@ -66,7 +66,7 @@ def small(monkeypatch) -> tuple[mnist.IdxFile, ...]:
 
 
 def fetch(directory: Path, opener: Mirrors, **more) -> None:
-    data.fetch(directory, mirrors=MIRRORS, opener=opener, pause=lambda seconds: None, **more)
+    download.fetch(directory, mirrors=MIRRORS, opener=opener, pause=lambda seconds: None, **more)
 
 
 def names(directory: Path) -> list[str]:
@@ -136,7 +136,7 @@ def test_after_one_mirrors_fault_the_next_one_serves(tmp_path, fault):
 def test_when_every_mirror_fails_the_error_says_why_and_no_file_is_left(tmp_path, fault):
     broken, reason = FAULTS[fault]
     mirrors = Mirrors(broken)
-    with pytest.raises(data.DataUnavailableError) as caught:
+    with pytest.raises(download.DataUnavailableError) as caught:
         fetch(tmp_path, mirrors)
     message = str(caught.value)
     assert message.startswith("train-images-idx3-ubyte.gz: could not be downloaded")
@@ -151,7 +151,7 @@ def test_when_every_mirror_fails_the_error_says_why_and_no_file_is_left(tmp_path
 def test_a_second_round_follows_after_a_pause(tmp_path):
     pauses = []
     mirrors = Mirrors(lambda url, number: serve(url, number) if number >= 3 else unreachable(url, number))
-    data.fetch(tmp_path, mirrors=MIRRORS, opener=mirrors, pause=pauses.append)
+    download.fetch(tmp_path, mirrors=MIRRORS, opener=mirrors, pause=pauses.append)
     assert names(tmp_path) == sorted(ARCHIVES)
     assert pauses == [download.PAUSE_SECONDS]
 
@@ -173,7 +173,7 @@ def test_a_mirror_that_never_answers_costs_its_share_of_seconds_only(tmp_path, m
     monkeypatch.setattr(download, "ANSWER_SECONDS", 0.05)
     end = threading.Event()
     try:
-        with pytest.raises(data.DataUnavailableError, match=r"no answer within 0\.05 s"):
+        with pytest.raises(download.DataUnavailableError, match=r"no answer within 0\.05 s"):
             fetch(tmp_path, Mirrors(lambda url, number: end.wait() and serve(url, number)))
         assert not end.is_set()  # it gave up on an opener that still blocks
     finally:
@@ -190,7 +190,7 @@ def test_a_full_or_read_only_directory_is_named(tmp_path, monkeypatch):
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(data.DataUnavailableError, match=r"cannot be kept here \(Read-only file system\)") as caught:
+    with pytest.raises(download.DataUnavailableError, match=r"cannot be kept here \(Read-only file system\)") as caught:
         fetch(tmp_path, Mirrors(serve))
     assert str(tmp_path) in str(caught.value)
 
@@ -200,7 +200,7 @@ def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(data.DataUnavailableError, match="No space left on device"):
+    with pytest.raises(download.DataUnavailableError, match="No space left on device"):
         fetch(tmp_path, Mirrors(serve))
     assert names(tmp_path) == []
 
@@ -226,7 +226,7 @@ def test_two_fetches_at_once_leave_one_right_set(tmp_path):
 
 def resolve(kind, monkeypatch, opener: Mirrors, cache: Path, **more) -> data.ResolvedData:
     monkeypatch.setattr(
-        dataset, "fetch", lambda directory, *, on_progress=None: fetch(directory, opener, on_progress=on_progress)
+        data, "fetch", lambda directory, *, on_progress=None: fetch(directory, opener, on_progress=on_progress)
     )
     return data.resolve(kind, **{"named": None, "cache_dir": cache, **more})
 
@@ -248,7 +248,7 @@ def test_offline_auto_takes_synthetic_digits_and_says_so(tmp_path, monkeypatch):
 
 
 def test_offline_mnist_is_an_error_with_a_remedy(tmp_path, monkeypatch):
-    with pytest.raises(data.DataUnavailableError, match="cnnbench data fetch"):
+    with pytest.raises(download.DataUnavailableError, match="cnnbench data fetch"):
         resolve("mnist", monkeypatch, Mirrors(unreachable), tmp_path)
 
 
@@ -256,7 +256,7 @@ def test_offline_mnist_is_an_error_with_a_remedy(tmp_path, monkeypatch):
 def test_without_leave_to_download_no_mirror_is_asked(tmp_path, monkeypatch, kind):
     mirrors = Mirrors(serve)
     if kind == "mnist":
-        with pytest.raises(data.DataUnavailableError, match="was not to be downloaded"):
+        with pytest.raises(download.DataUnavailableError, match="was not to be downloaded"):
             resolve(kind, monkeypatch, mirrors, tmp_path, download=False)
     else:
         resolved = resolve(kind, monkeypatch, mirrors, tmp_path, download=False)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cnnbench import data
-from cnnbench.data import dataset, mnist
+from cnnbench.data import download, mnist
 from cnnbench.errors import DataError, ExitCode
 
 
@@ -72,7 +72,7 @@ def test_plain_and_gzipped_files_give_the_arrays_written(folder, small):
 
 
 def test_the_held_out_images_are_the_first(folder, monkeypatch):
-    monkeypatch.setattr(dataset, "VALIDATION_IMAGES", 5)
+    monkeypatch.setattr(data, "VALIDATION_IMAGES", 5)
     whole = data.load("mnist", "train-60000", folder)
     part = data.load("mnist", "train-55000", folder)
     assert np.array_equal(part.train_images, whole.train_images[5:])
@@ -122,12 +122,12 @@ def test_a_wrong_file_is_named_with_its_remedy(folder, case):
         lambda: data.find(data.MnistDirectory("cache", folder)),
         lambda: data.resolve("auto", named=data.MnistDirectory("env", folder), cache_dir=folder / "none"),
         lambda: data.resolve("auto", named=None, cache_dir=folder),
-        lambda: data.fetch(folder, opener=never_called),
+        lambda: download.fetch(folder, opener=never_called),
     )
     for attempt in attempts:
         with pytest.raises(DataError, match=what) as caught:
             attempt()
-        assert not isinstance(caught.value, data.DataUnavailableError)
+        assert not isinstance(caught.value, download.DataUnavailableError)
         assert str(path) in str(caught.value)
         assert f"cnnbench data fetch --data-dir {folder}" in str(caught.value)
         assert caught.value.exit_code == ExitCode.USAGE

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from cnnbench import data, workloads
-from cnnbench.data import synthetic
-from cnnbench.data.dataset import VALIDATION_IMAGES
+from cnnbench.data import VALIDATION_IMAGES, synthetic
 from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.training import Training
 from cnnbench.schema import Job

@@ -60,8 +60,8 @@ def test_synchronise_and_peaks_are_the_vendors_own(kind: str, monkeypatch: pytes
     assert device.allocated_bytes() == 7
     assert calls == [], "memory is read without waiting for the device"
     assert device.device == torch.device(kind, 0)
-    assert "tf32" in (device.unsupported("tf32") or "")
-    assert device.unsupported("fp32") is None
+    assert "tf32" in (backend(f"{kind}:0").unsupported("tf32") or "")
+    assert backend(f"{kind}:0").unsupported("fp32") is None
 
 
 def test_of_several_visible_gpus_each_process_takes_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

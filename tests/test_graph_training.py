@@ -47,7 +47,7 @@ def recorders(monkeypatch: pytest.MonkeyPatch) -> list[FakeRecorder]:
         made.append(FakeRecorder())
         return made[-1]
 
-    monkeypatch.setattr(graph_training, "make_recorder", make)
+    monkeypatch.setattr(graph_training, "CudaRecorder", make)
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
     return made
 
@@ -262,7 +262,7 @@ class TestRecording:
     def test_an_epoch_sees_each_image_once_and_the_batches_of_the_reference(self, order: str, batch: int) -> None:
         """320 images in batches of 48: six full ones, the rest is left out."""
         asked = job("mlp-1", "graph", order=order, batch_size=batch)
-        mine = graph_training.make_device_batches(TrainingSetup(asked, workloads.get("mlp-1"), digits(), CPU))
+        mine = graph_training.DeviceBatches(TrainingSetup(asked, workloads.get("mlp-1"), digits(), CPU))
         theirs = make_batches(TrainingSetup(asked, workloads.get("mlp-1"), digits(), CPU))
         for _ in range(2):
             seen = []
@@ -385,7 +385,7 @@ class TestFallback:
             def record(self, work: Callable[[], None]) -> Callable[[], None]:
                 return work
 
-        monkeypatch.setattr(graph_training, "make_recorder", lambda device: StepByStep())
+        monkeypatch.setattr(graph_training, "CudaRecorder", lambda device: StepByStep())
         own = workloads.get("mlp-1")
         run = tuned.make(TrainingSetup(job(own.name, "compiled-graph", precision=precision), own, digits(), CPU))
         assert float(run.recorded_settings[TUNED_ERROR]) < {"fp32": ROUNDING, "bf16": 0.2}[precision]

@@ -45,7 +45,7 @@ def outcome(monkeypatch: pytest.MonkeyPatch, **fields: object) -> tuple[Outcome,
 def test_every_clock_runs_it_and_no_gate_closes(
     monkeypatch: pytest.MonkeyPatch, clock: dict[str, object], blocks: list[int], evaluations: int
 ) -> None:
-    monkeypatch.setattr(graph_training, "make_recorder", lambda device: FakeRecorder())
+    monkeypatch.setattr(graph_training, "CudaRecorder", lambda device: FakeRecorder())
     found, envelope = outcome(monkeypatch, order="shuffled", **clock)
     assert found.status == "ok", found.message
     trial = found.trial

@@ -7,7 +7,7 @@ import torch
 from test_training import CPU, dataset, job
 
 from cnnbench import workloads
-from cnnbench.engine.batches import TrainingSetup, make_batches
+from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.timing import time_job
 from cnnbench.engine.training import LayerwisePretraining, Training
 from cnnbench.errors import WorkloadError
@@ -22,8 +22,10 @@ def training() -> Training:
 
 
 def pretraining(run: Training, steps: int = 20) -> LayerwisePretraining:
-    feed = make_batches(TrainingSetup(job(batch_size=32), PRETRAINED, dataset(), CPU))
-    return LayerwisePretraining(Pretraining(1), run.network, feed, steps_per_epoch=steps, seed=3)
+    setup = TrainingSetup(job(batch_size=32, seed=3), PRETRAINED, dataset(), CPU)
+    found = LayerwisePretraining(Pretraining(1), run.network, setup)
+    found._steps = steps
+    return found
 
 
 def test_it_trains_every_hidden_layer_and_not_the_last() -> None:
@@ -53,15 +55,9 @@ def test_it_is_repeated_exactly() -> None:
 
 
 def test_a_network_without_hidden_layers_has_nothing_to_pretrain() -> None:
-    softmax = workloads.get("softmax").build("xavier", torch.Generator().manual_seed(0))
+    softmax = workloads.get("softmax").build("xavier", 0)
     with pytest.raises(WorkloadError, match="hidden"):
-        LayerwisePretraining(
-            Pretraining(1),
-            softmax,
-            make_batches(TrainingSetup(job(), PRETRAINED, dataset(), CPU)),
-            steps_per_epoch=1,
-            seed=0,
-        )
+        LayerwisePretraining(Pretraining(1), softmax, TrainingSetup(job(), PRETRAINED, dataset(), CPU))
 
 
 def test_the_training_has_one_and_its_own_batches() -> None:

@@ -25,7 +25,7 @@ def test_tolerance_grows_with_depth_and_in_short_formats_alone(name: str, factor
 def test_vgg16_in_bf16_is_off_by_more_than_a_shallow_network_may_be() -> None:
     """The reference's own gradients of two images against float64."""
     own = workloads.get("vgg16")
-    networks = [own.build(own.default_init or "", torch.Generator().manual_seed(5)).eval() for _ in range(2)]
+    networks = [own.build(own.default_init or "", 5).eval() for _ in range(2)]
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     labels = torch.tensor([3, 7])
     with torch.autocast("cpu", dtype=torch.bfloat16):

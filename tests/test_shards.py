@@ -22,7 +22,7 @@ from cnnbench.engine.batches import (
     TrainingSetup,
 )
 from cnnbench.engine.distributed import group, launcher, rank
-from cnnbench.engine.distributed.reduce import reduce_outcomes
+from cnnbench.engine.distributed.launcher import reduce_outcomes
 from cnnbench.errors import UnsupportedError
 from cnnbench.schema import Canary, Communication, Energy, Job, Memory, Outcome, Rank, Telemetry, Trial, WorkerInput
 

@@ -44,7 +44,7 @@ class Net:
     images_drawn = 0
 
     def __init__(self, job: Job) -> None:
-        self.network = workloads.get(job.workload).build(job.init or "", torch.Generator().manual_seed(3))
+        self.network = workloads.get(job.workload).build(job.init or "", 3)
         self._start = copy_weights(self)
 
     def step(self) -> None:
@@ -417,7 +417,7 @@ def test_real_workers_leave_a_run_each_that_equals_their_record(suite: Path, tmp
             assert [value for _, value in scalars(found, "loss/training")] == pytest.approx(trial.losses, rel=1e-6)
         assert trial.test is not None
         assert scalars(found, "accuracy/test") == near([(20, trial.test.correct / 10_000)])
-        first = workloads.get(job.workload).build(job.init or "", torch.Generator().manual_seed(job.seed))
+        first = workloads.get(job.workload).build(job.init or "", job.seed)
         for name, values in first.named_parameters():
             start, end = (event.histogram_value for event in found.Histograms(f"weights/{name}"))
             assert (start.min, start.max) == pytest.approx((values.min().item(), values.max().item()))

@@ -72,7 +72,7 @@ def rounded_logits(network: nn.Sequential, images: torch.Tensor, lanes: int) -> 
 
 def step_of(name: str, batch: int, *, half: bool) -> tuple[NativeStep, nn.Sequential]:
     own, kernels = workloads.get(name), native.load()
-    network = own.build(own.default_init or "", torch.Generator().manual_seed(7))
+    network = own.build(own.default_init or "", 7)
     stages = group_layers(own.layers, own.input_shape, kernels.lanes)
     return NativeStep(kernels, stages, network, batch, optimizer="sgd", rate=0.1, seed=1, half=half), network
 
@@ -86,7 +86,7 @@ class TestSameMathematics:
         data = digits()
         images = torch.from_numpy(data.train_images[:batch]).float().div(255).unsqueeze(1)
         labels = torch.from_numpy(data.train_labels[:batch]).long()
-        oracle = own.build(own.default_init or "", torch.Generator().manual_seed(7)).double().eval()
+        oracle = own.build(own.default_init or "", 7).double().eval()
         loss = cross_entropy(rounded_logits(oracle, images.double(), native.load().lanes), labels)
         loss.backward()
         step, network = step_of(name, batch, half=True)

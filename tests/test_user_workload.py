@@ -405,7 +405,7 @@ def test_own_weights_follow_the_jobs_seed_and_nothing_else() -> None:
     """The same seed, the same weights, whatever was drawn before; and nobody else's random numbers are moved."""
 
     def weights(seed: int) -> torch.Tensor:
-        network = MINE.build(DEFAULT_INIT, torch.Generator().manual_seed(seed))
+        network = MINE.build(DEFAULT_INIT, seed)
         return torch.cat([each.detach().flatten() for each in network.parameters()])
 
     torch.manual_seed(0)
@@ -421,7 +421,7 @@ def test_own_weights_follow_the_jobs_seed_and_nothing_else() -> None:
 
 def test_an_init_of_ours_draws_the_weights_anew() -> None:
     """Glorot's limit for 400 inputs and 120 outputs is sqrt(6 / 520); biases are 0."""
-    network = MINE.build("xavier", torch.Generator().manual_seed(7))
+    network = MINE.build("xavier", 7)
     dense = next(module for module in network.modules() if isinstance(module, nn.Linear))
     assert dense.weight.abs().max().item() == pytest.approx(math.sqrt(6 / 520), rel=0.01)
     assert dense.bias.abs().max() == 0

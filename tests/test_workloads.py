@@ -91,7 +91,7 @@ def test_every_network_has_the_lectures_counts(name: str, parameters: int, forwa
 def test_pretraining_counts_what_torch_counts() -> None:
     """One step of each layer's autoencoder, the layers below without gradient, under FlopCounterMode."""
     workload = workloads.get("mlp-5-pretrained")
-    net = workload.build(XAVIER, torch.Generator().manual_seed(0))
+    net = workload.build(XAVIER, 0)
     images = torch.randn(3, 1, 28, 28)
     found = []
     for index in [i for i, module in enumerate(net) if isinstance(module, torch.nn.Linear)][:-1]:
@@ -127,7 +127,7 @@ def test_another_pooling_or_activation_keeps_every_count(pool: str, activation: 
     assert (varied.pool, varied.activation) == (pool, activation)
     for name in ("parameters", "flops_training_per_image", "activation_bytes_per_image"):
         assert getattr(varied, name) == getattr(CNN, name)
-    net = varied.build(TRUNCATED, torch.Generator().manual_seed(0))
+    net = varied.build(TRUNCATED, 0)
     assert net(torch.rand(2, 1, 28, 28)).shape == (2, 10)
 
 
@@ -187,20 +187,18 @@ def test_a_gemm_counts_two_flops_a_multiply_accumulate() -> None:
 
 def test_inits_have_the_stated_spread() -> None:
     """Truncated normal never leaves two sigma and loses the tails' variance; plain normal does leave it."""
-    truncated = torch.cat(
-        [p.detach().flatten() for p in CNN.build(TRUNCATED, torch.Generator().manual_seed(1)).parameters()]
-    )
+    truncated = torch.cat([p.detach().flatten() for p in CNN.build(TRUNCATED, 1).parameters()])
     assert truncated.abs().max() <= 0.2
     # Variance of a standard normal cut at +-2: 1 - 4 phi(2) / (2 Phi(2) - 1) = 0.7737
     assert truncated.std().item() == pytest.approx(0.1 * 0.7737**0.5, rel=0.01)
-    normal = torch.cat([p.detach().flatten() for p in CNN.build(NORMAL, torch.Generator().manual_seed(1)).parameters()])
+    normal = torch.cat([p.detach().flatten() for p in CNN.build(NORMAL, 1).parameters()])
     assert normal.std().item() == pytest.approx(0.01, rel=0.01)
     assert normal.abs().max() > 0.02
 
 
 def test_xavier_draws_within_its_limit_and_leaves_biases_at_zero() -> None:
     """sqrt(6 / (784 + 256)) for the first layer."""
-    net = workloads.get("mlp-1").build(XAVIER, torch.Generator().manual_seed(1))
+    net = workloads.get("mlp-1").build(XAVIER, 1)
     weight, limit = net[1].weight, (6 / (784 + 256)) ** 0.5
     assert 0.99 * limit < weight.abs().max() <= limit
     assert weight.std().item() == pytest.approx(limit / 3**0.5, rel=0.01)
@@ -208,7 +206,7 @@ def test_xavier_draws_within_its_limit_and_leaves_biases_at_zero() -> None:
 
 
 def test_the_unit_normal_has_spread_one() -> None:
-    net = workloads.get("mlp-1").build(NORMAL_UNIT, torch.Generator().manual_seed(1))
+    net = workloads.get("mlp-1").build(NORMAL_UNIT, 1)
     assert net[1].weight.std().item() == pytest.approx(1.0, rel=0.01)
 
 
@@ -217,4 +215,4 @@ def test_unknown_names_list_the_choices() -> None:
     with pytest.raises(WorkloadError, match="gemm, mlp-1, mlp-5"):
         workloads.get("resnet")
     with pytest.raises(WorkloadError, match=r"truncated-0\.1"):
-        CNN.build("he", torch.Generator())
+        CNN.build("he", 0)

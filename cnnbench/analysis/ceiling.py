@@ -135,7 +135,7 @@ def find_bottleneck(
     operators: int | None,
     ceiling_flops_per_second: float | None,
 ) -> Bottleneck:
-    """The floors that can be told. `measured` holds `engine.lower_bounds`' values; the ceiling is the best GEMM's FLOP/s."""
+    """The floors that can be told. `measured` holds `measure_lower_bounds`' values; the ceiling is the best GEMM's FLOP/s."""
     seconds: dict[FloorKind, float] = {}
     if operators is not None and "launch_seconds" in measured:
         seconds["launch"] = operators * measured["launch_seconds"]

@@ -13,12 +13,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import pytest
-
-if TYPE_CHECKING:
-    from cnnbench.engine.pytest_timer import Benchmark
 
 T = TypeVar("T")
 KEY = "cnnbench"
@@ -28,7 +25,7 @@ KEY = "cnnbench"
 class Timer:
     """What the fixture `cnnbench` gives: call it once, with the work to be timed."""
 
-    def __init__(self, benchmark: Benchmark) -> None:
+    def __init__(self, benchmark: Any) -> None:
         self.benchmark = benchmark
 
     def __call__(self, work: Callable[[], T], *, device: str, **options: Any) -> T:
@@ -43,12 +40,13 @@ class Timer:
     @property
     def extra_info(self) -> dict[str, Any]:
         """pytest-benchmark's `extra_info` of this test, saved with its times."""
-        return self.benchmark.extra_info
+        found: dict[str, Any] = self.benchmark.extra_info
+        return found
 
 
 class _Fixture:
     @pytest.fixture(name="cnnbench")
-    def timer(self, benchmark: Benchmark) -> Timer:
+    def timer(self, benchmark: Any) -> Timer:
         """Time work of this test under pytest-benchmark, device synchronised, FLOP/s, images/s and memory in extra_info.
 
         Example::

@@ -192,7 +192,7 @@ def doctor(as_json: bool) -> None:
     """Look for what spoils measurements here and say what to do; exit 3 where a run would be worthless."""
     from cnnbench.devices import nvml
     from cnnbench.machine.doctor import diagnose, is_unfit, probe_host
-    from cnnbench.machine.fingerprint import cpu_device, fingerprint
+    from cnnbench.machine.fingerprint import fingerprint
 
     try:
         inventory = find_inventory()
@@ -201,7 +201,7 @@ def doctor(as_json: bool) -> None:
     except DeviceError as error:
         click.echo(f"warning: {error}", err=True)
         gpus, software, torch_gpus = nvml.list_gpus(), None, None
-        machine = fingerprint((cpu_device(), *gpus.devices))
+        machine = fingerprint(gpus.devices)
     findings = diagnose(machine, software, gpus, torch_gpus, probe_host(gpus))
     if as_json:
         output.print_json([finding.model_dump() for finding in findings])

@@ -150,7 +150,7 @@ def data() -> None:
 @click.pass_context
 def fetch_command(context: click.Context, data_dir: Path | None) -> None:
     """Download what is missing, verify everything, print the directory."""
-    from cnnbench.data import fetch
+    from cnnbench.data.download import fetch
 
     directory = data_dir or find_data_cache()
     with show_download(make_console(), quiet=bool(context.find_root().params.get("quiet"))) as on_progress:
@@ -182,7 +182,8 @@ def verify_command(data_dir: Path | None) -> None:
 @click.pass_context
 def where_command(context: click.Context, /, **_: Any) -> None:
     """Print the directory a run would take MNIST from, and where its name came from (flag, env, settings or cache)."""
-    from cnnbench.data import DataUnavailableError, MnistDirectory, find
+    from cnnbench.data import MnistDirectory, find
+    from cnnbench.data.download import DataUnavailableError
 
     cache = find_data_cache()
     found = find(find_named(context) or MnistDirectory("cache", cache))

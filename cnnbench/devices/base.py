@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Attached:
     """One device, ready for work, in the worker that owns it; `library` is torch's module for it, such as `torch.cuda`."""
 
-    def __init__(self, backend: Backend, device: torch.device, library: Any) -> None:
-        self.kind, self.device, self._backend, self._library = backend.kind, device, backend, library
+    def __init__(self, kind: DeviceKind, device: torch.device, library: Any) -> None:
+        self.kind, self.device, self._library = kind, device, library
 
     def synchronize(self) -> None:
         """Return when all queued work is done; nothing to do where work is never queued."""
@@ -36,12 +36,7 @@ class Attached:
 
     def allocated_bytes(self) -> int | None:
         """Bytes the allocator has handed out now, by its own books: never synchronises, never asks the driver."""
-        found: int = self._library.memory_allocated()
-        return found
-
-    def unsupported(self, precision: Precision) -> str | None:
-        """Why this device cannot compute in `precision`, or None if it can."""
-        return self._backend.unsupported(precision)
+        return int(self._library.memory_allocated())
 
 
 class Backend:
@@ -99,9 +94,9 @@ class Backend:
             raise DeviceError(f"torch {torch.__version__} cannot use {self.word}: {obstacle}")
         if threads is not None:
             torch.set_num_threads(threads)
-        library: Any = getattr(torch, self.kind)
-        if not self.is_numbered:
-            return self.attached(self, torch.device(self.kind), library)
-        library.set_device(index)
-        library.init()
-        return self.attached(self, torch.device(self.kind, index), library)
+        device, library = torch.device(self.kind), getattr(torch, self.kind)
+        if self.is_numbered:
+            device = torch.device(self.kind, index)
+            library.set_device(index)
+            library.init()
+        return self.attached(self.kind, device, library)

@@ -152,11 +152,9 @@ def parse_cpu_list(text: str) -> frozenset[int]:
 
 def cgroup_throttled_seconds(proc: Path, sys: Path) -> float:
     """Time this process's control groups were held back by their quotas, since they were made, levels added."""
-    found = []
-    for directory in cgroup_directories("cpu", proc, sys):
-        text = "\n".join(read_lines(directory / "cpu.stat"))
-        for pattern, scale in ((r"^throttled_usec (\d+)", 1e6), (r"^throttled_time (\d+)", 1e9)):
-            found += [int(digits) / scale for digits in re.findall(pattern, text, re.MULTILINE)]
+    lines = (line for folder in cgroup_directories("cpu", proc, sys) for line in read_lines(folder / "cpu.stat"))
+    counters = re.findall(r"^throttled_(usec|time) (\d+)", "\n".join(lines), re.MULTILINE)
+    found = [int(digits) / (1e6 if unit == "usec" else 1e9) for unit, digits in counters]  # version 1 has nanoseconds
     if not found:
         raise MissingSensor("no control group with CPU accounting is visible")
     return sum(found)

@@ -210,7 +210,7 @@ def _read(library: Any, uuid: str, proc: Path) -> tuple[dict[str, Any], dict[str
         "device_throttle_reasons": (f"DeviceGetCurrentClocks{kind}Reasons", throttle_words),
     }
     of_instance = {
-        "device_used_bytes": ("DeviceGetMemoryInfo", lambda memory: _bytes(memory.used, empty_allowed=True)),
+        "device_used_bytes": ("DeviceGetMemoryInfo", lambda memory: _bytes(memory.used, least=0)),
         "device_other_processes": ("DeviceGetComputeRunningProcesses", lambda found: _count_others(found, proc)),
     }
     if handle is not board:
@@ -252,5 +252,5 @@ def _watts(milliwatts: float) -> float:
     return require_plausible(milliwatts / 1e3, 0, HIGHEST_POWER_WATTS, "W")
 
 
-def _bytes(value: int, *, empty_allowed: bool = False) -> int:
-    return int(require_plausible(int(value), 0 if empty_allowed else 1, 1 << 50, "bytes"))
+def _bytes(value: int, least: int = 1) -> int:
+    return int(require_plausible(int(value), least, 1 << 50, "bytes"))

@@ -47,6 +47,7 @@ class TrainingSetup:
 
     job: Job
     workload: Workload
+    """With the job's pooling and activation."""
     dataset: Dataset | None
     """Digits; None where the workload has random images."""
     device: torch.device

@@ -27,10 +27,9 @@ from cnnbench.workloads import recipes
 from cnnbench.workloads.torch_counts import count_network
 
 
-def apply_settings(job: Job, attached: Attached) -> dict[str, str]:
+def apply_settings(job: Job) -> dict[str, str]:
     """Set precision and seed by the job; the effective settings as torch reports them. Raises UnsupportedError."""
-    reason = attached.unsupported(job.precision)
-    if reason is not None:
+    if reason := backend(job.device).unsupported(job.precision):
         raise UnsupportedError(reason)
     torch.manual_seed(job.seed)
     return {
@@ -47,7 +46,7 @@ def apply_settings(job: Job, attached: Attached) -> dict[str, str]:
 def set_up(job: Job, data_dir: str | None, progress: ProgressWriter = SILENT) -> tuple[Attached, TimedStep]:
     """The job's device, attached in this process with the job's settings, and the job's step. Raises what `build` raises."""
     attached = backend(job.device).attach(threads=job.threads)
-    apply_settings(job, attached)
+    apply_settings(job)
     return attached, build(job, data_dir, attached, progress=progress)
 
 
@@ -82,7 +81,8 @@ def build(
         dataset = data.load(job.data, job.split, None if data_dir is None else Path(data_dir))
     end("data")
     progress.phase("build")
-    network = _network(TrainingSetup(job, workload, dataset, attached.device), group)
+    varied = workload.with_variant(job.pool, job.activation)
+    network = _network(TrainingSetup(job, varied, dataset, attached.device), group)
     attached.synchronize()
     end("build")
     if job.execution == "compiled":
@@ -112,8 +112,7 @@ def load_workload_file(worker_input: WorkerInput) -> None:
         return
     workloads.add_file(worker_input.workload_file)
     job = worker_input.job
-    found = workloads.get(job.workload)
-    if found.version != job.workload_version:
+    if workloads.get(job.workload).version != job.workload_version:
         raise WorkloadError(f"{workloads.source_of(job.workload)} changed since the run was planned; start a new run")
 
 

@@ -124,7 +124,7 @@ def apply_precision(precision: Precision) -> dict[str, str]:
     return {f"fp32_precision.{name}": str(switch.fp32_precision) for name, switch in switches.items()}
 
 
-def measure_rounding(device: torch.device, precision: Precision = "fp32") -> dict[str, float]:
+def measure_rounding(device: torch.device, precision: Precision) -> dict[str, float]:
     """Relative error of a product and of a convolution, as the precision computes them, against float64 on the CPU."""
     generator, half = torch.Generator().manual_seed(0), AUTOCAST_DTYPES.get(precision)
     shapes = ((256, 256), (256, 256), (8, 32, 14, 14), (64, 32, 3, 3))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -21,23 +21,8 @@ from cnnbench.errors import DeviceError
 T = TypeVar("T")
 
 
-class Benchmark(Protocol):
-    """pytest-benchmark's fixture, as far as it is used here."""
-
-    extra_info: dict[str, Any]
-    stats: Any
-    """Its statistics by name once it has run, None before and where benchmarks are disabled."""
-
-    @property
-    def enabled(self) -> bool:
-        """False under `--benchmark-disable`: the target is then called once and nothing is timed."""
-
-    def pedantic(self, target: Callable[[], T], *, rounds: int) -> T:
-        """Time `rounds` calls of the target and return what the last one gave."""
-
-
 def measure(
-    benchmark: Benchmark,
+    benchmark: Any,
     work: Callable[[], T],
     *,
     device: str,
@@ -54,6 +39,10 @@ def measure(
     `threads`, `calls_per_round`, `flops`, `flops_per_second` and `images_per_second` (of the median round),
     `host_peak_bytes`, `device_peak_bytes` (allocated) and `device_reserved_peak_bytes`, None where unknown; the marks
     begin after warm-up. Raises DeviceError for a device that torch cannot use.
+
+    `benchmark` is pytest-benchmark's fixture, which declares no types. Of it are used `enabled` (false under
+    `--benchmark-disable`: the target is then called once and nothing is timed), `pedantic` (times so many rounds and returns
+    what the last one gave), `stats` (by name once it has run; None before, and where it is disabled) and `extra_info`.
     """
     if device.partition(":")[2] not in ("", "0"):  # it would be the first that is waited for
         raise DeviceError(f"device {device!r}: a test has the first of its kind; choose it with CUDA_VISIBLE_DEVICES")
@@ -73,12 +62,12 @@ def measure(
     attached.reset_peaks()
     process.reset_host_peak()
     with disable_gc():
-        result = benchmark.pedantic(one_round, rounds=rounds)
+        result: T = benchmark.pedantic(one_round, rounds=rounds)
     allocated, reserved = attached.peaks()
     median = None if benchmark.stats is None else float(benchmark.stats["median"])
     benchmark.extra_info |= {
         "device": device,
-        "device_name": _find_device_name(device.partition(":")[0]),
+        "device_name": _find_device_name(attached.kind),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "calls_per_round": calls,
@@ -96,7 +85,7 @@ def measure(
 def _find_device_name(kind: str) -> str | None:
     """Name the first accelerator of this kind; the CPU's name stands in the machine's facts."""
     found = torch_info.collect_torch_info()[1]
-    return next((each.name for each in found if each.id.partition(":")[0] == kind), None)
+    return next((each.name for each in found if each.id.startswith(kind)), None)
 
 
 def _rate(count: int | None, calls: int, seconds: float | None) -> float | None:

@@ -155,7 +155,7 @@ def _write_graph(writer: Any, job: Job) -> str | None:
     """Trace a network of its own, not the one that was timed, in evaluation mode; why that could not be, or None."""
     try:
         workload = workloads.get(job.workload).with_variant(job.pool, job.activation)
-        copy = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).eval()
+        copy = workload.build(job.init, job.seed).eval()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.jit.trace, which TensorBoard's graph needs, is deprecated
             writer.add_graph(copy, torch.zeros(1, *workload.input_shape))

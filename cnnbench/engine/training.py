@@ -40,8 +40,6 @@ class TimedStep(ABC):
     """Whether a step is an optimiser step."""
     parameters = 0
     """Trainable values, counted on the network."""
-    has_test_images = False
-    """Whether there is anything to be right about."""
     _last_loss: torch.Tensor | None = None
 
     def __init__(self) -> None:
@@ -82,18 +80,15 @@ class Training(TimedStep):
 
     def __init__(self, setup: TrainingSetup) -> None:
         super().__init__()
-        job, device, dataset = setup.job, setup.device, setup.dataset
-        workload = setup.workload.with_variant(job.pool, job.activation)
+        job, device, dataset, workload = setup.job, setup.device, setup.dataset, setup.workload
         if job.layout == "nhwc" and not workload.convolves:
             why = f"{workload.name} has no convolutions, so its data have no channels to put last"
             raise UnsupportedError(f"layout 'nhwc': {why}")
         if job.optimizer not in workload.optimizers:
             raise WorkloadError(f"optimizer {job.optimizer!r} is not one of {', '.join(workload.optimizers)}")
-        if job.batch_size < 1:
-            raise WorkloadError(f"batch_size {job.batch_size} is below 1")
         self._job, self._device, self._seed, self._extra_forwards = job, device, job.seed, job.extra_forwards
-        self.setup = replace(setup, workload=workload)
-        network = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).to(device)
+        self.setup = setup
+        network = workload.build(job.init, job.seed).to(device)
         self.compute_mode = ComputeMode(job, self._reorder(network), device)
         self.network, self._loss_of = self.compute_mode.network, self.compute_mode.loss
         self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
@@ -101,16 +96,11 @@ class Training(TimedStep):
         self._batches: BatchSource = self._make_batches()
         self._test = None if dataset is None else to_tensors(dataset.test_images, dataset.test_labels, device)
         self.has_test_images = self.trains and dataset is not None
+        """Whether there is anything to be right about."""
         self._optimizer = self._make_optimizer(job.optimizer, workload.learning_rate(job.optimizer))
         self.pretrain: LayerwisePretraining | None = None
         if workload.pretraining is not None and dataset is not None and isinstance(self.network, nn.Sequential):
-            self.pretrain = LayerwisePretraining(
-                workload.pretraining,
-                self.network,
-                make_batches(replace(setup, shard=Shard())),
-                steps_per_epoch=job.full_epoch or 0,
-                seed=job.seed,
-            )
+            self.pretrain = LayerwisePretraining(workload.pretraining, self.network, replace(setup, shard=Shard()))
         self._lr_schedule: Sequence[float] = ()
         self._sample_generator = torch.Generator()
         self.reset()
@@ -304,11 +294,9 @@ class GemmStep(TimedStep):
 class LayerwisePretraining:
     """The autoencoders of one network's hidden layers, trained one after the other when called."""
 
-    def __init__(
-        self, plan: Pretraining, network: nn.Sequential, batches: BatchSource, *, steps_per_epoch: int, seed: int
-    ) -> None:
-        self._network, self._batches, self._plan, self._seed = network, batches, plan, seed
-        self._steps = plan.epochs * steps_per_epoch
+    def __init__(self, plan: Pretraining, network: nn.Sequential, setup: TrainingSetup) -> None:
+        self._network, self._batches, self._plan = network, make_batches(setup), plan
+        self._seed, self._steps = setup.job.seed, plan.epochs * (setup.job.full_epoch or 0)
         self._hidden = [index for index, module in enumerate(network) if isinstance(module, nn.Linear)][:-1]
         if not self._hidden:
             raise WorkloadError("pre-training needs a hidden dense layer")

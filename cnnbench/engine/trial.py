@@ -16,10 +16,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnbench import data
 from cnnbench.devices import Attached, backend, telemetry
-from cnnbench.engine import canary, compute_mode, lower_bounds, process
+from cnnbench.engine import canary, compute_mode, process
 from cnnbench.engine.build import apply_settings, build, load_workload_file, verify_counts
 from cnnbench.engine.distributed.group import SINGLE, DdpTraining, ProcessGroup, measure_allreduce
 from cnnbench.engine.energy import idle_energy, steps_energy
@@ -34,6 +35,8 @@ from cnnbench.workloads.flops import FLOAT32_BYTES
 
 T = TypeVar("T")
 ALL_IMAGES = 10_000
+COPY_BYTES = 64 * 2**20
+"""Copied to find the bandwidth under any step."""
 
 
 class _Phases:
@@ -54,7 +57,7 @@ def measure_trial(
     worker_input: WorkerInput,
     progress: ProgressWriter,
     started_ns: int,
-    join: Callable[[Job], ProcessGroup] | None = None,
+    join: Callable[[Job], ProcessGroup] | None,
 ) -> Outcome:
     """The whole trial; of several processes `join` joins the others. Raises UnsupportedError, DivergedError and whatever the
     work raises; see engine.process.
@@ -73,7 +76,7 @@ def measure_trial(
     attached = backend(job.device).attach(threads=job.threads, index=group.local)
     synchronize = group.synchronizer(attached)
     progress.sizes["device_bytes"] = attached.allocated_bytes
-    settings = apply_settings(job, attached)
+    settings = apply_settings(job)
     phases.end("attach")
     timed = build(job, worker_input.data_dir, attached, group=group, progress=progress, end=phases.end)
     settings |= timed.recorded_settings
@@ -171,12 +174,12 @@ def measure_trial(
         accuracy_data=job.data if test is not None else None,
         parameters=parameters,
         parameter_bytes=parameters and FLOAT32_BYTES * parameters,
-        operators_per_step=lower_bounds.count_operators(timed.step) if eager else None,
+        operators_per_step=count_operators(timed.step) if eager else None,
         minor_faults=spent.ru_minflt - usage.ru_minflt,
         cpu_seconds=spent.ru_utime + spent.ru_stime - (usage.ru_utime + usage.ru_stime),
         memory=memory,
         canary=canary_result,
-        floors=lower_bounds.measure_lower_bounds(attached, draw),
+        floors=measure_lower_bounds(attached, draw),
         telemetry_before=before,
         telemetry_after=after,
         energy=energy,
@@ -276,3 +279,49 @@ def record_known(read: Callable[[], T | None], known: list[T]) -> Callable[[], N
             known.append(value)
 
     return record
+
+
+def measure_lower_bounds(attached: Attached, draw: Callable[[], object] | None) -> dict[str, float]:
+    """`launch_seconds` (one element-wise operator on one value, amortised over a queue of 200), `sync_seconds` (an idle
+    synchronise), `copy_bytes_per_second` (read plus written, 64 MiB device to device) and, where there are batches to
+    draw, `draw_seconds` (one batch, nothing done with it), each the best of 5.
+
+    They answer "why not N times faster": a step of k operators cannot beat k launches, nor can its bytes beat the copy
+    bandwidth. Measured after the timed region, in the same process, with the same threads.
+    """
+    device = attached.device
+    one = torch.zeros(1, device=device)
+    source = torch.zeros(COPY_BYTES // 4, device=device)
+    target = torch.empty_like(source)
+
+    def best(work: Callable[[], object], repeats: int) -> float:
+        return min(time_blocks(work, attached.synchronize, blocks=5, steps_per_block=repeats)) / repeats
+
+    target.copy_(source)
+    floors = {
+        "launch_seconds": best(lambda: one.add_(1.0), 200),
+        "sync_seconds": best(lambda: None, 1),
+        "copy_bytes_per_second": 2 * COPY_BYTES / best(lambda: target.copy_(source), 3),
+    }
+    if draw is not None:
+        floors["draw_seconds"] = best(draw, 10)
+    return floors
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operators dispatched inside it, views left out."""
+
+    operators = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if not func.is_view:
+            self.operators += 1
+        return func(*args, **(kwargs or {}))
+
+
+def count_operators(step: Callable[[], None]) -> int:
+    """Operators (views left out) that one step dispatches; the step is really run."""
+    counter = _Counter()  # type: ignore[no-untyped-call]
+    with counter:
+        step()
+    return counter.operators

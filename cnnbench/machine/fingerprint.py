@@ -1,7 +1,7 @@
 """Which machine a result belongs to: processor, cores and memory allowed, and what may disturb or fake its speed.
 
 Enters: /proc and /sys (arguments, so that tests lay out trees of their own) and the accelerators found elsewhere.
-Leaves: a `schema.Machine` whose id names the folder under results/, and a `schema.Device` for the CPU. Linux is read
+Leaves: a `schema.Machine` whose id names the folder under results/, its CPU among the devices. Linux is read
 directly, in milliseconds; other systems through sysctl and psutil, and py-cpuinfo (about a second: it starts processes)
 only where neither names the processor. On ARM, where the kernel gives numbers instead of a name, the number is looked up;
 an unknown one shows as its number.
@@ -84,19 +84,12 @@ class Processor:
     virtual: bool | None = None
 
 
-def read_processor(proc: Path) -> Processor:
-    """The processor of this system."""
-    return parse_cpuinfo("\n".join(read_lines(proc / "cpuinfo"))) or read_foreign_processor()
-
-
 def parse_cpuinfo(text: str) -> Processor | None:
     """The processor of a /proc/cpuinfo; None where the text names none."""
     field = re.compile(r"^[ \t]*(.*?)[ \t]*:[ \t]*(.*?)[ \t]*$", re.MULTILINE)
     blocks = (dict(field.findall(block)) for block in re.split(r"\n\s*\n", text))
     cores = [block for block in blocks if "processor" in block]
-    if not cores:
-        return None
-    first = cores[0]
+    first = cores[0] if cores else {}
     if "CPU implementer" in first:
         return _arm(first, len(cores))
     if "model name" not in first:
@@ -173,32 +166,26 @@ def read_foreign_processor() -> Processor:
     )
 
 
-def cpu_device(*, proc: Path = PROC, sys: Path = SYS) -> Device:
-    """The CPU as a device to run on; its memory is the RAM this process may use."""
-    ram = _memory_bytes(proc)
-    limit = host_sensors.cgroup_memory_limit(proc, sys)
-    return Device(
-        id="cpu",
-        kind="cpu",
-        name=read_processor(proc).name,
-        memory_bytes=ram if limit is None else min(ram, limit),
-        max_clock_hertz=_max_clock_hertz(sys),
-    )
-
-
 def fingerprint(
-    devices: Sequence[Device], *, proc: Path = PROC, sys: Path = SYS, affinity: frozenset[int] | None = None
+    accelerators: Sequence[Device], *, proc: Path = PROC, sys: Path = SYS, affinity: frozenset[int] | None = None
 ) -> Machine:
-    """The machine with these devices. `affinity` stands in for the cores the scheduler allows this process.
+    """The machine with its CPU as the first device, whose memory is the RAM that this process may use, and these accelerators.
+
+    `affinity` stands in for the cores the scheduler allows this process.
 
     The id hashes what a result depends on and no update changes: clocks of the moment, host name, load, kernel, driver
     and serial numbers are left out, so two machines bought alike share an id.
     """
-    found = read_processor(proc)
+    import psutil
+
+    found = parse_cpuinfo("\n".join(read_lines(proc / "cpuinfo"))) or read_foreign_processor()
     logical = found.cores_logical or os.cpu_count() or 1
     quota = host_sensors.cgroup_cpu_limit(proc, sys)
-    ram = _memory_bytes(proc)
+    ram = read_meminfo(proc, "MemTotal") or psutil.virtual_memory().total
     limit = host_sensors.cgroup_memory_limit(proc, sys)
+    usable = ram if limit is None else min(ram, limit)
+    clock = _max_clock_hertz(sys)
+    cpu = Device(id="cpu", kind="cpu", name=found.name, memory_bytes=usable, max_clock_hertz=clock)
     machine = Machine(
         id="",
         cpu_name=found.name,
@@ -207,14 +194,14 @@ def fingerprint(
         cpu_model=found.model,
         cpu_stepping=found.stepping,
         cpu_isa=found.isa,
-        cpu_max_clock_hertz=_max_clock_hertz(sys),
+        cpu_max_clock_hertz=clock,
         # Where /proc/cpuinfo does not number physical cores (ARM), each is a set of sibling threads.
         cores_physical=found.cores_physical or len(_read_cores(sys, "topology/thread_siblings_list")) or None,
         cores_logical=logical,
         cores_allowed=_cores_allowed(logical, quota, host_sensors.cgroup_cpus(proc, sys), affinity),
         cgroup_cpu_limit=quota,
         memory_bytes=ram,
-        memory_limit_bytes=limit if limit is not None and limit < ram else None,
+        memory_limit_bytes=usable if usable < ram else None,
         hypervisor=_hypervisor(found, proc, sys),
         governor=", ".join(sorted(_read_cores(sys, "cpufreq/scaling_governor"))) or None,
         turbo=_turbo(sys),
@@ -222,14 +209,14 @@ def fingerprint(
         os=_os_name(),
         kernel=platform.release(),
         libc=" ".join(platform.libc_ver()).strip() or None,
-        devices=tuple(devices),
+        devices=(cpu, *accelerators),
     )
     return machine.model_copy(update={"id": _identity(machine)})
 
 
 def collect_facts(environment: Mapping[str, str]) -> dict[str, Any]:
     """Collect the facts of this machine without starting torch: its version is the package's, the GPUs are those NVML lists."""
-    machine = fingerprint((cpu_device(), *nvml.list_gpus().devices))
+    machine = fingerprint(nvml.list_gpus().devices)
     try:
         torch = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
@@ -239,7 +226,7 @@ def collect_facts(environment: Mapping[str, str]) -> dict[str, Any]:
 
 def boot_id(*, proc: Path = PROC) -> str | None:
     """Read the random id that the kernel drew when it booted; None on systems that have none."""
-    return read_line(proc / "sys/kernel/random/boot_id").strip() or None
+    return read_line(proc / "sys/kernel/random/boot_id") or None
 
 
 def _identity(machine: Machine) -> str:
@@ -280,12 +267,6 @@ def _cores_allowed(
 def _read_cores(sys: Path, name: str) -> set[str]:
     """What the cores' files of this name begin with."""
     return {read_line(path) for path in (sys / "devices/system/cpu").glob(f"cpu[0-9]*/{name}")} - {""}
-
-
-def _memory_bytes(proc: Path) -> int:
-    import psutil
-
-    return read_meminfo(proc, "MemTotal") or psutil.virtual_memory().total
 
 
 def read_meminfo(proc: Path, key: str) -> int | None:

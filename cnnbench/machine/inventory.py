@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cnnbench.devices import nvml
 from cnnbench.errors import DeviceError
-from cnnbench.machine.fingerprint import cpu_device, fingerprint
+from cnnbench.machine.fingerprint import fingerprint
 from cnnbench.schema import Device, Machine, Software
 
 PROBE_TIMEOUT_SECONDS = 180.0
@@ -39,7 +39,7 @@ def take_inventory(*, visible_devices: str | None = None) -> Inventory:
     """Ask all of them. `visible_devices` is the user's CUDA_VISIBLE_DEVICES. Raises DeviceError if torch does not start."""
     listed = nvml.list_gpus()
     software, usable = probe_torch()
-    machine = fingerprint((cpu_device(), *reconcile(listed.devices, usable, software, visible_devices)))
+    machine = fingerprint(reconcile(listed.devices, usable, software, visible_devices))
     return Inventory(machine, software.model_copy(update=_git_state()), listed, usable)
 
 

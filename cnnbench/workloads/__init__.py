@@ -80,6 +80,11 @@ def get(name: str, version: int | None = None) -> Workload:
     return described[max(described)] if here is None else here.workload
 
 
+def get_for(job: Job) -> Workload:
+    """The workload of a job, in its version. Raises WorkloadError."""
+    return get(job.workload, job.workload_version)
+
+
 def find(text: str, folder: Path = Path()) -> Workload:
     """The workload of that name, or in that file (`my_net.py`, `my_net.py:NAME`), which is run. Raises WorkloadError."""
     return add_file(text, folder) if is_file(text) else get(text)
@@ -158,7 +163,7 @@ def flops_per_step(job: Job) -> int:
     inference batch x forward FLOPs; for a GEMM 2 x side^3. Raises WorkloadError for an unknown workload or a GEMM
     without a side.
     """
-    workload = get(job.workload, job.workload_version)
+    workload = get_for(job)
     if workload.kind == "gemm":
         if job.size is None:
             raise WorkloadError("a gemm job needs a size, the side of its operands")
@@ -171,7 +176,7 @@ def flops_per_step(job: Job) -> int:
 
 def pretraining_steps(job: Job) -> int:
     """Steps of pre-training before the job's own, all hidden layers together; 0 for most workloads, or without epochs."""
-    workload = get(job.workload, job.workload_version)
+    workload = get_for(job)
     if workload.pretraining is None or job.full_epoch is None:
         return 0
     return len(workload.hidden) * workload.pretraining.epochs * job.full_epoch
@@ -179,7 +184,7 @@ def pretraining_steps(job: Job) -> int:
 
 def pretraining_flops(job: Job) -> int:
     """Model FLOPs of those steps, of which every hidden layer has as many."""
-    per_image = get(job.workload, job.workload_version).flops_pretraining_per_image
+    per_image = get_for(job).flops_pretraining_per_image
     return job.batch_size * sum(per_image) * pretraining_steps(job) // max(len(per_image), 1)
 
 
@@ -187,7 +192,7 @@ def step_bytes(job: Job) -> int:
     """Memory of one step by the closed form, bytes: activations twice (with their gradients; inference: the two largest
     neighbours, taken as all of them once), and parameters. A lower bound: libraries' workspaces come on top.
     """
-    workload = get(job.workload, job.workload_version)
+    workload = get_for(job)
     shorter = 2 if job.precision in ("bf16", "fp16") else 1  # than float32
     if workload.kind == "gemm":
         return 3 * (job.size or 0) ** 2 * flops.FLOAT32_BYTES // shorter
@@ -219,6 +224,6 @@ def tuned_tolerance(job: Job) -> float:
     """
     layers = 0
     if job.precision != "fp32" and job.workload in names():
-        known = get(job.workload, job.workload_version)
+        known = get_for(job)
         layers = sum(isinstance(layer, flops.Weighted) for layer in known.layers)
     return TUNED_TOLERANCE[job.precision] * max(1.0, layers / TUNED_LAYERS)

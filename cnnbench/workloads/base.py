@@ -34,10 +34,10 @@ DEFAULT_INIT = "own"
 INITS = (TRUNCATED, NORMAL, NORMAL_TENTH, NORMAL_UNIT, XAVIER)
 _NORMALS = {NORMAL: 0.01, NORMAL_TENTH: 0.1, NORMAL_UNIT: 1.0}
 
-OPTIMIZERS = ("sgd", "momentum", "rmsprop", "rmsprop-tf1", "adam")
-"""Every update rule there is, by name; a workload lists those it may be trained with, its own first."""
 LEARNING_RATES = {"sgd": 0.1, "momentum": 0.01, "rmsprop": 1e-3, "rmsprop-tf1": 1e-3, "adam": 1e-3}
 """Where a workload names no other."""
+OPTIMIZERS = tuple(LEARNING_RATES)
+"""Every update rule there is, by name; a workload lists those it may be trained with, its own first."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Workload:
         """Its own activation function, None where it has none."""
         return _find_kind(_ACTIVATIONS, self.layers)
 
-    def with_variant(self, pool: str | None = None, activation: str | None = None) -> Workload:
+    def with_variant(self, pool: str | None, activation: str | None) -> Workload:
         """The same network with another pooling or activation; None leaves its own. Counts stay what they are."""
         layers = self.layers
         if pool is not None:
@@ -193,17 +193,28 @@ class Workload:
         """float32 bytes of the parameters."""
         return flops.FLOAT32_BYTES * self.parameters
 
-    def build(self, init: str, generator: torch.Generator) -> torch.nn.Module:
-        """The network on the CPU in float32, its weights drawn from `generator`. Input `(batch, *input_shape)`, output
+    def build(self, init: str | None, seed: int) -> torch.nn.Module:
+        """The network on the CPU in float32, its weights drawn from the seed. Input `(batch, *input_shape)`, output
         `(batch, classes)` logits. Raises WorkloadError for an init it does not know, or without layers and network.
         """
         import torch
+        from torch import nn
 
         with torch.random.fork_rng(devices=()):  # what modules draw when they are made comes from torch's own generator
-            torch.manual_seed(generator.initial_seed())
+            torch.manual_seed(seed)
             net = self.make_network()
-        if init != DEFAULT_INIT:
-            initialise(net, init, generator)
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in net.parameters() if init != DEFAULT_INIT else ():
+            if init == TRUNCATED:
+                nn.init.trunc_normal_(parameter, std=0.1, a=-0.2, b=0.2, generator=generator)
+            elif init in _NORMALS:
+                nn.init.normal_(parameter, std=_NORMALS[init], generator=generator)
+            elif init == XAVIER and parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter, generator=generator)
+            elif init == XAVIER:
+                nn.init.zeros_(parameter)
+            else:
+                raise WorkloadError(f"init {init!r} is not one of {', '.join(INITS)}")
         return net
 
     def make_network(self) -> torch.nn.Module:
@@ -244,20 +255,3 @@ def build_network(layers: tuple[flops.Layer, ...], input_shape: flops.Shape) -> 
     return nn.Sequential(
         *(makers[type(each.layer)](each.layer, each.input[0]) for each in flops.count_layers(layers, input_shape))
     )
-
-
-def initialise(net: torch.nn.Module, init: str, generator: torch.Generator) -> None:
-    """Draw every parameter anew. Raises WorkloadError for a name it does not know."""
-    from torch import nn
-
-    for parameter in net.parameters():
-        if init == TRUNCATED:
-            nn.init.trunc_normal_(parameter, std=0.1, a=-0.2, b=0.2, generator=generator)
-        elif init in _NORMALS:
-            nn.init.normal_(parameter, std=_NORMALS[init], generator=generator)
-        elif init == XAVIER and parameter.dim() > 1:
-            nn.init.xavier_uniform_(parameter, generator=generator)
-        elif init == XAVIER:
-            nn.init.zeros_(parameter)
-        else:
-            raise WorkloadError(f"init {init!r} is not one of {', '.join(INITS)}")

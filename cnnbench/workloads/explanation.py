@@ -6,7 +6,6 @@ and biases apart, the padding behind each side, and pre-training's FLOPs layer b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from operator import attrgetter
@@ -172,7 +171,7 @@ def describe_layer(layer: flops.Layer) -> str:
     return _WORDS[type(layer)].format(layer)
 
 
-_WORDS: Mapping[type[flops.Layer], str] = {
+_WORDS = {
     flops.Conv2d: "conv {0.side}x{0.side}, {0.out_channels}",
     flops.Dense: "dense {0.out_features}",
     flops.MaxPool2d: "max pool {0.side}x{0.side}",

@@ -19,13 +19,13 @@ from cnnbench.workloads.flops import Counts, Shape
 if TYPE_CHECKING:
     import torch
 
+    NetworkSource = torch.nn.Module | Callable[[], torch.nn.Module]
+
 IMAGES = 2
 """Batch normalisation refuses to train on one."""
 
 
-def count_network(
-    network: torch.nn.Module | Callable[[], torch.nn.Module], input_shape: Shape, classes: int, device: str = "meta"
-) -> Counts:
+def count_network(network: NetworkSource, input_shape: Shape, classes: int, device: str = "meta") -> Counts:
     """What to declare, an image, for a network of torch modules: for one that is made here, or is there and stays as it is.
 
     Activations are the image and the outputs of modules that have parameters of their own or are pools; what functions
@@ -42,9 +42,7 @@ def count_network(
         raise WorkloadError(f"the network cannot be made or run: {summarize_error(error)}") from error
 
 
-def _count(
-    source: torch.nn.Module | Callable[[], torch.nn.Module], input_shape: Shape, classes: int, device: str
-) -> Counts:
+def _count(source: NetworkSource, input_shape: Shape, classes: int, device: str) -> Counts:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -24,8 +24,7 @@ class MpsDevice(Attached):
 
     def allocated_bytes(self) -> int | None:
         """The allocator's own count, cached blocks left out."""
-        found: int = self._library.current_allocated_memory()
-        return found
+        return int(self._library.current_allocated_memory())
 
 
 class MpsBackend(Backend):
@@ -38,9 +37,8 @@ class MpsBackend(Backend):
 
     def find(self) -> tuple[Device, ...]:
         """The one GPU, where torch was built with Metal."""
-        if self.find_obstacle() is not None:
-            return ()
-        return (Device(id="mps", kind="mps", name=f"{platform.processor() or 'Apple'} GPU"),)
+        gpu = Device(id="mps", kind="mps", name=f"{platform.processor() or 'Apple'} GPU")
+        return (gpu,) if self.find_obstacle() is None else ()
 
     def find_obstacle(self) -> str | None:
         """torch was not built with Metal, or the system is too old for it."""

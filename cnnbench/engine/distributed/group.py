@@ -117,7 +117,8 @@ def join(job: Job, local: int, place: str) -> ProcessGroup:
 
     Raises UnsupportedError where nothing exchanges gradients on this kind of device.
     """
-    kind, exchange = job.device.partition(":")[0], backend(job.device).exchange
+    vendor = backend(job.device)
+    kind, exchange = vendor.kind, vendor.exchange
     if exchange is None:
         only = "only CPUs (gloo) and CUDA devices (NCCL) can work together"
         raise UnsupportedError(f"{job.processes} processes on {kind}: {only}")

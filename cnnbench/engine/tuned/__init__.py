@@ -34,8 +34,8 @@ class Variant:
     """One way to compute the tuned step: what of it differs from the plain one, and where `auto` tries it."""
 
     training: type[Training]
-    kinds: tuple[str, ...] | None = None
-    """Kinds of device by torch's names; None everywhere."""
+    kind: str | None = None
+    """The kind of device by torch's name; None for every kind."""
     layout: Layout = "nhwc"
     """Of a network with convolutions."""
 
@@ -46,9 +46,9 @@ class Variant:
 
 
 VARIANTS = {
-    "native": Variant(NativeTraining, kinds=("cpu",), layout="nchw"),
-    "graph": Variant(GraphTraining, kinds=("cuda",)),
-    "compiled-graph": Variant(CompiledGraphTraining, kinds=("cuda",)),
+    "native": Variant(NativeTraining, kind="cpu", layout="nchw"),
+    "graph": Variant(GraphTraining, kind="cuda"),
+    "compiled-graph": Variant(CompiledGraphTraining, kind="cuda"),
     "fused": Variant(FusedTraining),
 }
 """By the name in `job.execution`, the one that is expected to be fastest on its devices first."""
@@ -60,7 +60,7 @@ CHECKED_IMAGES, CHECKED_RANDOM = 32, 2
 
 def list_variants(device: torch.device) -> tuple[str, ...]:
     """What `auto` tries there, the one that is expected to be fastest first."""
-    return tuple(name for name, each in VARIANTS.items() if each.kinds is None or device.type in each.kinds)
+    return tuple(name for name, each in VARIANTS.items() if each.kind in (None, device.type))
 
 
 def make(setup: TrainingSetup) -> Training:
@@ -98,9 +98,7 @@ def gradient_error(setup: TrainingSetup, name: str) -> float:
     variant = VARIANTS[name].make(replace(setup, job=small))
     images, labels = variant.draw()
     with torch.random.fork_rng(devices=()):
-        oracle = setup.workload.with_variant(job.pool, job.activation).build(
-            job.init or "", torch.Generator().manual_seed(job.seed)
-        )
+        oracle = setup.workload.build(job.init, job.seed)
     oracle = oracle.to(setup.device).double().eval()
     cross_entropy(oracle(images.double()), labels).backward()  # type: ignore[no-untyped-call]
     errors = []

@@ -52,20 +52,16 @@ class RecordingError(UnsupportedError):
     """A recording failed. What was recorded before it draws its random numbers from a generator that was replaced."""
 
 
-def make_recorder(device: torch.device) -> CudaRecorder:
-    """The device's own. Raises UnsupportedError where it has none."""
-    if device.type != "cuda":
-        raise UnsupportedError(f"graphs of recorded work are CUDA's (and ROCm's); {device.type} has none")
-    return CudaRecorder(device)
-
-
 class CudaRecorder:
     """`torch.cuda.graph` on one side stream and one memory pool for all of a training's graphs.
 
     They share the pool because they never run at the same time and carry values to each other only in tensors made outside.
+    Raises UnsupportedError for a device without them.
     """
 
     def __init__(self, device: torch.device) -> None:
+        if device.type != "cuda":
+            raise UnsupportedError(f"graphs of recorded work are CUDA's (and ROCm's); {device.type} has none")
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
@@ -152,7 +148,7 @@ class GraphTraining(Training):
         if job.loader != "resident":
             raise UnsupportedError(f"loader {job.loader!r} cannot be recorded: its batches come from the host")
         self._schedule: LrTable | None = None
-        self._recorder = make_recorder(device)
+        self._recorder = CudaRecorder(device)
         self._replay: Work | None = None
         self._evaluations: dict[int, _RecordedEvaluation] = {}
         super().__init__(setup)
@@ -267,7 +263,7 @@ class GraphTraining(Training):
         return reorder_layers(network, bulk=False)
 
     def _make_batches(self) -> BatchSource:
-        self._batches: DeviceBatches = make_device_batches(self.setup)
+        self._batches: DeviceBatches = DeviceBatches(self.setup)
         return self._batches
 
     def _make_optimizer(self, name: str, rate: float) -> torch.optim.Optimizer:
@@ -289,8 +285,6 @@ class GraphTraining(Training):
 class CompiledGraphTraining(GraphTraining):
     """The same, forward, loss and backward compiled by torch, its own graphs off: the whole step is recorded here."""
 
-    compiler_mode = "max-autotune-no-cudagraphs"
-
     def __init__(self, setup: TrainingSetup) -> None:
         super().__init__(setup)
         network = self.network
@@ -299,12 +293,13 @@ class CompiledGraphTraining(GraphTraining):
             return cross_entropy(network(images), labels)
 
         # One shape a training: the small batch of the gradient check must not make the compiler think that sizes vary.
-        self._compiled = torch.compile(loss_of, mode=self.compiler_mode, dynamic=False)
-        self._loss_of = self._compiled_loss
+        compiled = torch.compile(loss_of, mode="max-autotune-no-cudagraphs", dynamic=False)
 
-    def _compiled_loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        with self.compute_mode.autocast():
-            return self._compiled(images, labels)
+        def compiled_loss_of(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            with self.compute_mode.autocast():
+                return compiled(images, labels)
+
+        self._loss_of = compiled_loss_of
 
     def _warm_up(self, work: Work, times: int) -> None:
         """The first warm-up compiles."""
@@ -357,11 +352,20 @@ GATHER_BYTES = 64 * 2**20
 class DeviceBatches:
     """A `BatchSource` whose batches can be recorded. Images `(n, channels, height, width)` float32, labels `(n,)` int64.
 
-    Of a job in the layout `nhwc` batches have channels last in memory.
+    Of a job in the layout `nhwc` batches have channels last in memory. Random images are those that the reference is given, in
+    the same turn.
     """
 
-    def __init__(self, job: Job, images: torch.Tensor, labels: torch.Tensor, *, shuffled: bool) -> None:
-        self._batch_size, self._shuffled, self._seed = job.batch_size, shuffled, job.seed
+    def __init__(self, setup: TrainingSetup) -> None:
+        job, dataset = setup.job, setup.dataset
+        if dataset is None:
+            source = RandomBatches(replace(setup, job=job.model_copy(update={"layout": "nchw"})))
+            drawn = [source.draw() for _ in range(DISTINCT_RANDOM_BATCHES)]
+            images, labels = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        else:
+            images, labels = to_tensors(dataset.train_images, dataset.train_labels, setup.device)
+        self._batch_size, self._seed = job.batch_size, job.seed
+        self._shuffled = dataset is not None and job.order == "shuffled"
         self._epoch = count_batches(labels, job.batch_size)
         self._nhwc = job.layout == "nhwc"
         self._images = images.permute(0, 2, 3, 1).contiguous() if self._nhwc else images
@@ -431,18 +435,6 @@ class DeviceBatches:
     def images_drawn(self) -> int:
         """Images handed out since the last restart, counted on the device where they are gathered; waits for it."""
         return int(self._position.item())
-
-
-def make_device_batches(setup: TrainingSetup) -> DeviceBatches:
-    """The job's images on the device; random ones are those that the reference is given, in the same turn."""
-    job, dataset = setup.job, setup.dataset
-    if dataset is not None:
-        images, labels = to_tensors(dataset.train_images, dataset.train_labels, setup.device)
-        return DeviceBatches(job, images, labels, shuffled=job.order == "shuffled")
-    source = RandomBatches(replace(setup, job=job.model_copy(update={"layout": "nchw"})))
-    drawn = [source.draw() for _ in range(DISTINCT_RANDOM_BATCHES)]
-    images, labels = (torch.cat(parts) for parts in zip(*drawn, strict=True))
-    return DeviceBatches(job, images, labels, shuffled=False)
 
 
 def write_digits(into: Batch, images: object, labels: object) -> None:

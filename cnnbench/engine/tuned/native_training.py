@@ -143,13 +143,11 @@ class NativeTraining(Training):
         half = job.precision == "bf16"
         if half and not kernels.bf16:
             raise UnsupportedError("native kernels compute in bf16 on processors with AVX512-BF16 only")
-        varied = workload.with_variant(job.pool, job.activation)
-        stages = group_layers(varied.layers, varied.input_shape, kernels.lanes)
+        stages = group_layers(workload.layers, workload.input_shape, kernels.lanes)
         super().__init__(setup)
         network = self.network
         if not isinstance(network, nn.Sequential):
             raise UnsupportedError("native kernels need a network of known layers")
-        self._batch = job.batch_size
         self._native = NativeStep(
             kernels,
             stages,
@@ -183,7 +181,7 @@ class NativeTraining(Training):
     def count_correct(self, images: int | None = None) -> tuple[int, int]:
         """As the reference's, by the kernels: batches of the training's size, the last filled up with its first image."""
         inputs, labels = self._select_test_images(images)
-        batch, correct = self._batch, 0
+        batch, correct = self._job.batch_size, 0
         for begin in range(0, len(labels), batch):
             part, truth = inputs[begin : begin + batch], labels[begin : begin + batch]
             if (missing := batch - len(part)) > 0:
