@@ -163,7 +163,7 @@ class Auditor:
         """The files of values that charts have beside their folder."""
 
     def check(self, read: Iterable[tuple[Path, str]], found: Audited | None = None) -> Audited:
-        """Check every document. The values of a folder are among those before its charts, or in a file. Adds to what was found."""
+        """Check every document; the values of a folder are before its charts among them, or in a file. Adds to what was found."""
         self._found, self._beside, reported = found or Audited(), {}, set[tuple[Path, str]]()
         for path, text in read:
             if path.name == VALUES:
