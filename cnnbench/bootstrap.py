@@ -71,9 +71,9 @@ def choose_torch(facts: Facts) -> tuple[Attempt, ...]:
         return (configured,)
     if facts.nvidia:
         configured = configured._replace(what="the CUDA build of the configured index")
-    # A build for CUDA 12 goes first where the GPU or its driver is too old for CUDA 13.
     if not facts.nvidia:
         wheel = ("the ROCm build", "rocm7.2", TESTED) if facts.amd else ("the CPU build, no GPU found", "cpu", TESTED)
+    # A build for CUDA 12 goes first where the GPU or its driver is too old for CUDA 13.
     elif min(facts.capabilities, default=CUDA_13_CAPABILITY) < CUDA_13_CAPABILITY:
         wheel = ("the CUDA 12.6 build for GPUs before compute capability 7.5", "cu126", "torch>=2.9,<2.15")
     elif facts.driver is None or facts.driver >= CUDA_13_DRIVER:

@@ -7,8 +7,10 @@ import torch
 from test_training import CPU, dataset, job
 
 from cnnbench import workloads
+from cnnbench.devices import backend
 from cnnbench.engine import compute_mode
 from cnnbench.engine.batches import TrainingSetup
+from cnnbench.engine.build import build
 from cnnbench.engine.compute_mode import ComputeMode
 from cnnbench.engine.paired_job import count_work, first_losses
 from cnnbench.engine.training import Inference, Training
@@ -37,6 +39,16 @@ def training(name: str = "mnist-cnn", **changes: object) -> Training:
 
 def weights(run: Training) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in run.network.parameters()])
+
+
+def test_a_job_is_built_with_its_own_pooling_and_activation() -> None:
+    """Both kinds have the same counts, so nothing later would tell that a label is wrong."""
+    it = job(pool="average", activation="sigmoid", init="xavier")
+    run = build(it, None, backend("cpu").attach(threads=1))
+    assert isinstance(run, Training)
+    kinds = {type(module) for module in run.network.modules()}
+    assert {torch.nn.AvgPool2d, torch.nn.Sigmoid} <= kinds
+    assert not {torch.nn.MaxPool2d, torch.nn.ReLU} & kinds
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: "-".join(map(str, mode.values())))

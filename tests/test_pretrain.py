@@ -23,7 +23,8 @@ def training() -> Training:
 
 def pretraining(run: Training, steps: int = 20) -> LayerwisePretraining:
     setup = TrainingSetup(job(batch_size=32, seed=3), PRETRAINED, dataset(), CPU)
-    found = LayerwisePretraining(Pretraining(1), run.network, setup)
+    found = LayerwisePretraining(Pretraining(3), run.network, setup)
+    assert found._steps == 3 * (setup.job.full_epoch or 0)
     found._steps = steps
     return found
 

@@ -219,8 +219,9 @@ def record_interrupted(folder: Path, status: NodeStatus) -> None:
     with writer:
         todo = list_pending_jobs(ledger.header, ledger.records)
         newest = ledger.records[-1].outcome.status if ledger.records else None
-        lines_before = int(token.get("lines", 0))
-        recorded = newest == "interrupted" and ledger.path.read_bytes().count(b"\n") > lines_before
+        lines_before = token.get("lines")
+        lines = ledger.path.read_bytes().count(b"\n")
+        recorded = newest == "interrupted" and lines > (lines_before if isinstance(lines_before, int) else 0)
         if todo and not recorded:
             interrupted = Record(
                 run_id=ledger.header.run_id,

@@ -124,7 +124,7 @@ def read(folder: Path) -> ClusterRun:
         return made.model_copy(update={"suites": tuple(map(current_suite_name, made.suites))})
     except ValidationError as error:
         wrong = describe_first_problem(error)
-        raise ClusterError(f"{path}: not a fleet: field {wrong}; set the folder aside") from error
+        raise ClusterError(f"{path}: not a fleet: {wrong}; set the folder aside") from error
     except ValueError as error:
         raise ClusterError(f"{path}: not a fleet: no JSON; set the folder aside") from error
 

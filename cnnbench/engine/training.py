@@ -86,6 +86,8 @@ class Training(TimedStep):
             raise UnsupportedError(f"layout 'nhwc': {why}")
         if job.optimizer not in workload.optimizers:
             raise WorkloadError(f"optimizer {job.optimizer!r} is not one of {', '.join(workload.optimizers)}")
+        if job.batch_size < 1:
+            raise WorkloadError(f"batch_size {job.batch_size} is below 1")
         self._job, self._device, self._seed, self._extra_forwards = job, device, job.seed, job.extra_forwards
         self.setup = setup
         network = workload.build(job.init, job.seed).to(device)

@@ -441,9 +441,9 @@ def upgrade(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_first_problem(error: ValidationError) -> str:
-    """The first field that is wrong, and why."""
+    """Name the first field that is wrong, or the whole where it is no object, and why."""
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"
+    return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
 
 
 def digest(text: str) -> str:

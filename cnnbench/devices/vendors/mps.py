@@ -37,8 +37,9 @@ class MpsBackend(Backend):
 
     def find(self) -> tuple[Device, ...]:
         """The one GPU, where torch was built with Metal."""
-        gpu = Device(id="mps", kind="mps", name=f"{platform.processor() or 'Apple'} GPU")
-        return (gpu,) if self.find_obstacle() is None else ()
+        if self.find_obstacle() is not None:
+            return ()  # before the name is asked for, which starts `uname`
+        return (Device(id="mps", kind="mps", name=f"{platform.processor() or 'Apple'} GPU"),)
 
     def find_obstacle(self) -> str | None:
         """torch was not built with Metal, or the system is too old for it."""
