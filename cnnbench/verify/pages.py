@@ -57,10 +57,10 @@ def find_errors(view: PageView, page: PageValues) -> Iterator[str]:
             yield from (f"table {key}: {each}" for each in tables.find_machine_errors(view, table))
         elif key not in UNRULED:
             yield f"table {key}: no second derivation of it"
-    if page["options"].get("template") == "full":
-        for key, expected in tables.TABLES.items():
-            if key not in there and expected.lines(view):
-                yield f"it lacks the table {key}"
+    for key, expected in tables.TABLES.items():
+        belongs = page["options"].get("template") == ("first screen" if key == "first_screen" else "full")
+        if belongs and key not in there and expected.lines(view):
+            yield f"it lacks the table {key}"
     for chart in each_chart(page):
         yield from (f"chart {chart['key']}: {each}" for each in charts.find_errors(view, chart))
     for where, text, numbers in _list_texts(view, page):
