@@ -17,10 +17,12 @@ from pathlib import Path
 
 import click
 
-from cnnbench.cli.main import cli
-from cnnbench.errors import ExitCode
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # the commands of this tree, whichever is installed
+
+from cnnbench.cli.main import cli  # noqa: E402
+from cnnbench.errors import ExitCode  # noqa: E402
+
 PAGE, COMMAND = "docs/commands.md", "python tools/write_docs.py"
 EVERYWHERE = {"--verbose", "--quiet", "--help"}
 """Options of every command, listed once."""
