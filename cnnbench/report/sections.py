@@ -448,7 +448,7 @@ def _read_speed(row: Row) -> tuple[float, str, str]:
 
 
 def _weigh_evidence(row: Row) -> tuple[bool, int, str, str]:
-    """With an interval before without, then the most timed steps over all processes."""
+    """Rank a row with an interval above one without, then by its timed steps over all processes."""
     sure = row.step_seconds is not None and row.step_seconds.low is not None
     return sure, row.ok * (row.steps or 0), row.row_key, row.run_id
 

@@ -159,13 +159,13 @@ def _verdict(subject: ValueSubject) -> str:
 
 
 def _dated_processor(subject: ValueSubject) -> str:
-    """The processor, a published one with its year."""
+    """Name the processor, a published one with its year."""
     name, found = COLUMNS["processor"].text(subject), subject.published
     return f"{name} (published {found.year})" if found else name
 
 
 def _memory(subject: ValueSubject) -> str:
-    """The device's peak, where it counts one, else the host's."""
+    """Write the device's peak, where it counts one, else the host's."""
     on_device = subject.printed.get("device_peak_bytes") is not None
     return exact("device_peak_bytes" if on_device else "host_peak_bytes")(subject)
 

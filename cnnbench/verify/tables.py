@@ -35,7 +35,7 @@ def _lecture(view: PageView) -> list[RawRow]:
 
 
 def _first_screen(view: PageView) -> list[RawRow]:
-    """Those of the four fastest processors: on each one with an interval, then the one with the most timed steps."""
+    """Choose a row for each of the four fastest processors: one with an interval, then the one with the most timed steps."""
 
     def evidence(row: RawRow) -> tuple[bool, int, str, str]:
         step = find_figure(view, row, "step_seconds")
