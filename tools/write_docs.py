@@ -20,7 +20,7 @@ import click
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the commands of this tree, whichever is installed
 
-from cnnbench.cli.main import cli  # noqa: E402
+from cnnbench.cli.main import COMMANDS, cli  # noqa: E402
 from cnnbench.errors import ExitCode  # noqa: E402
 
 PAGE, COMMAND = "docs/commands.md", "python tools/write_docs.py"
@@ -65,7 +65,9 @@ def _list_commands(commands: list[tuple[click.Context, click.Command]]) -> Itera
     yield from ("| command | what it does |", "|---|---|")
     for context, command in commands:
         path = context.command_path
-        yield f"| [`{path}`](#{path.replace(' ', '-')}) | {_escape(command.get_short_help_str(limit=200))} |"
+        _, line = COMMANDS.get(path.removeprefix("cnnbench "), ("", ""))
+        shown = _escape(line or command.get_short_help_str(limit=200))
+        yield f"| [`{path}`](#{path.replace(' ', '-')}) | {shown} |"
 
 
 def _describe(context: click.Context, command: click.Command) -> Iterator[str]:
