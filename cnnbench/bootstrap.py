@@ -172,7 +172,7 @@ def set_up(root: Path, extras: Sequence[str]) -> Path:
     if _ask((str(python), "-m", "pip", "--version")) is None and _ask((str(python), "-m", "ensurepip")) is None:
         raise BootstrapError(
             f"{python} has no pip; install it (`{python} -m ensurepip`, Debian, Ubuntu: `apt install python3-pip`), "
-            "or set up with uv (see README)"
+            "or set up with uv (see docs/install.md)"
         )
     if attempts:
         _install_torch(python, attempts)

@@ -10,7 +10,7 @@ from typing import Self
 
 
 class ExitCode(IntEnum):
-    """The one table of exit codes, the same for every command; CONTRIBUTING.md has its words."""
+    """The one table of exit codes, the same for every command; docs/commands.md has its words."""
 
     meaning: str
 

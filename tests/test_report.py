@@ -141,17 +141,34 @@ class TestCurrent:
 class TestInto:
     """The first screen of a page, between its marks."""
 
-    def test_claim_table_and_picture_stand_between_the_marks(self, results, tmp_path):
+    def test_a_short_table_and_its_conditions_in_one_line_are_between_the_marks(self, results, tmp_path):
+        """At most six columns, memory among them, and at most six rows: those measured have the figures of the whole report."""
         page = tmp_path / "README.md"
         page.write_text(MARKED)
         done(results, "-o", tmp_path / "docs/reports", "--static", "--into", page)
         text = page.read_text()
-        assert text.startswith("# Title\n\n<!-- table: made by a command -->\n**")
+        assert text.startswith("# Title\n\n<!-- table: made by a command -->\n> **Warning:** ")
         assert text.endswith("<!-- table end -->\n\nrest\n")
-        assert "](docs/reports/charts/speedup.svg)" in text
-        assert "](docs/reports/report.md)" in text
-        assert "| GTX-1080 | 8,990 |" in text
         assert "old" not in text.split("<!-- table end")[0].split("-->\n")[1]
+        short = text.partition("\n**The same training job of 5,491,200 images")[2].partition("\n<!-- cnnbench")[0]
+        _, _, head, rule, *lines, _, conditions, _ = short.split("\n")
+        cells = [line.strip("| ").split(" | ") for line in lines]
+        assert 2 < len(head.strip("| ").split(" | ")) == rule.count("---") <= 6
+        assert head.endswith("| memory |")
+        assert [line[0] for line in cells[:2]] == ["Intel i7-4790K (published 2017)", "GTX-1080 (published 2017)"]
+        assert 1 <= len(cells[2:]) <= 4
+        whole = (tmp_path / "docs/reports/report.md").read_text()
+        assert all(f" {cell} |" in whole for line in cells[2:] for cell in line)
+        assert conditions.startswith("\\~ is projected from timed steps; in brackets 95 % intervals")
+        assert "[The whole report](docs/reports/report.md) has" in conditions
+
+    def test_the_short_table_without_the_published_job_is_of_what_was_measured(self, tmp_path):
+        found = report_builders.write(tmp_path / "results", [b.ledger(b.repeats(b.cnn_job(epochs=None), [0.01] * 3))])
+        page = tmp_path / "README.md"
+        page.write_text(MARKED)
+        done(found, "-o", tmp_path / "reports", "--static", "--into", page)
+        assert "**Measured here**" in page.read_text()
+        assert "published 2017" not in page.read_text()
 
     def test_check_covers_it(self, results, tmp_path):
         page = tmp_path / "README.md"

@@ -69,7 +69,6 @@ def test_one_digit_changed_in_a_claim_is_named(made: Made, html: str) -> None:
     for source, name, text, within in (
         (made, PAGE, html, CLAIM),
         (made, DOCUMENT, made.text(DOCUMENT), said),
-        (made, "README.md", made.text("README.md"), said),
         (over_another(), "page.md", over_another().text("page.md"), said),
     ):
         changed = list(with_another_digit(text, within, 200))
@@ -93,6 +92,24 @@ def test_claims_without_a_speed_up_are_audited(tmp_path: Path, ledgers: list, ch
     page.write_text(put(page.read_text(), *change))
     found = audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements
     assert any("is not what these ledgers give" in each.what for each in found)
+
+
+def test_one_digit_changed_in_a_first_screen_is_named(made: Made) -> None:
+    """Every digit of its title, its table and its conditions."""
+    text = made.text("README.md")
+    within = re.compile(r"^(?:\*\*The same|\||\\~).*$", re.MULTILINE)
+    assert made.findings({"README.md": text}) == []
+    changed = list(with_another_digit(text, within, 200))
+    assert len(changed) > 100
+    assert [where for each, where in changed if not made.findings({"README.md": each})] == []
+
+
+def test_the_rows_of_a_first_screen_are_those_of_the_fastest_processors(made: Made) -> None:
+    """A row that was taken out, and one in another's place, are named."""
+    text = made.text("README.md")
+    *_, before, last = re.findall(r"^\| .*$", text, re.MULTILINE)
+    for old, new in ((f"{last}\n", ""), (last, before)):
+        assert made.findings({"README.md": put(text, old, new)})
 
 
 def test_the_lectures_point_is_audited(made: Made, html: str) -> None:
@@ -232,7 +249,7 @@ def sample_places(text: str, start: int, end: int, each: int) -> list[int]:
 
 
 @pytest.mark.slow("an audit a digit")
-@pytest.mark.parametrize(("name", "each"), [(PAGE, 2), (DOCUMENT, 4), ("README.md", 30)])
+@pytest.mark.parametrize(("name", "each"), [(PAGE, 2), (DOCUMENT, 4), ("README.md", 60)])
 def test_one_digit_of_every_kind_of_place_of_a_page_changed_is_named(
     made: Made, html: str, name: str, each: int
 ) -> None:

@@ -134,8 +134,8 @@ class Rendered:
         if isinstance(self._made, Report):
             formats: dict[str, text.Format] = {".md": "markdown", ".csv": "csv", ".json": "json"}
             return text.render(self._made, formats[name]) if name in formats else None
-        if name == ".md" and rest_at is not None and charts_at is not None:
-            return markdown.render_first_screen(self._made, charts_at=charts_at, rest_at=rest_at)
+        if name == ".md" and rest_at is not None:
+            return markdown.render_first_screen(self._made, rest_at=rest_at)
         if name == ".md":
             return markdown.render_page(self._made, charts_at=charts_at)
         return report_files.render_undrawn(self._made, name, static=static)

@@ -124,8 +124,8 @@ def make_report(selection: Selection, *, with_lecture: bool = False, only: str |
 @ALL_RUNS
 @make_option(
     "--into",
-    "With a folder: also put claim, table and picture between the lines <!-- table: ... --> and <!-- table end --> "
-    "of this Markdown page.",
+    "With a folder: also put a short table with its conditions between the lines <!-- table: ... --> and "
+    "<!-- table end --> of this Markdown page.",
     click.Path(path_type=Path, dir_okay=False, exists=True),
 )
 @make_flag("--check", "Write nothing; exit 1 where what is there is not what these ledgers give.")
@@ -152,12 +152,9 @@ def report(selection: Selection, output: Path, into: Path | None, check: bool, *
     else:
         wanted = {output / name: made for name, made in report_files.render_folder(page, static=static).items()}
     if into is not None and around is not None:
-        first = page if given["template"] == "lecture" else _make_page(selection, "lecture", given)
-        charts, rest = (
-            Path(os.path.relpath(output / name, into.parent)).as_posix()
-            for name in (report_files.CHARTS, report_files.DOCUMENT)
-        )
-        wanted[into] = markdown.render_first_screen(first, charts_at=charts, rest_at=rest).join(around)
+        rest = Path(os.path.relpath(output / report_files.DOCUMENT, into.parent)).as_posix()
+        first = _make_page(selection, "first screen", given)
+        wanted[into] = markdown.render_first_screen(first, rest_at=rest).join(around)
     root = output if ending is None else None
     if check:
         raise Exit(_print_stale(root, wanted))

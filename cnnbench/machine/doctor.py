@@ -143,7 +143,7 @@ def _check_torch(
     software: Software | None, nvml: NvmlResult, shown: Sequence[Device], torch_gpus: Sequence[Device] | None
 ) -> DoctorFinding:
     if software is None:
-        remedy = "Install torch as README says, then run `cnnbench doctor` again"
+        remedy = "Install torch as docs/install.md says, then run `cnnbench doctor` again"
         return _find("torch", "unfit", "torch could not be started: 0 jobs can run", remedy)
 
     def plain_uuid(device: Device) -> str:  # torch writes it without NVML's prefix

@@ -54,7 +54,7 @@ def probe_torch() -> tuple[Software, tuple[Device, ...]]:
         ) from error
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise DeviceError(f"torch does not start here: {last}; reinstall it (`pip install torch`), see README")
+        raise DeviceError(f"torch does not start here: {last}; reinstall it (`pip install torch`), see docs/install.md")
     answer = json.loads(done.stdout.strip().splitlines()[-1])
     return Software(**answer["software"]), tuple(Device(**device) for device in answer["devices"])
 
@@ -87,7 +87,7 @@ def _explain_unusable(gpu: Device, software: Software, visible_devices: str | No
     if gpu.mig:
         return "it is split by MIG; torch sees its instances, not the whole"
     if software.torch_build == "cpu":
-        return f"torch {software.torch} is a CPU build; install a CUDA build (see README)"
+        return f"torch {software.torch} is a CPU build; install a CUDA build (see docs/install.md)"
     driver = gpu.driver or "of unknown version"
     return f"torch {software.torch} ({software.torch_build}) cannot use it; its driver {driver} may be too old"
 

@@ -39,6 +39,10 @@ from cnnbench.report.table_builder import (
     wording,
 )
 
+MOST_MEASURED = 4
+"""Rows measured here in the table that `--into` puts into a page that says more below."""
+
+
 CHARTS = (*rows.CHARTS, *sweeps.CHARTS, *processes.CHARTS)
 """All charts of the page; each says in which section it is, and those of one section are in this order."""
 
@@ -54,7 +58,7 @@ class Price(NamedTuple):
 class PageRequest:
     """What the reader asked for, beside the rows."""
 
-    template: Literal["lecture", "full"] = "full"
+    template: Literal["lecture", "full", "first screen"] = "full"
     title: str | None = None
     all_runs: bool = False
     prices: tuple[Price, ...] = ()
@@ -140,6 +144,10 @@ def _list_sections(chart_data: ChartData, request: PageRequest, page_notes: Sequ
     processor = cells.name_processors(rows, all_runs=request.all_runs)
     lecture = tables.build_lecture_table(comparison, processor)
     notes = tuple(footnotes.build_published_notes(published))
+    if request.template == "first screen":
+        short = tables.build_first_screen(comparison, processor, _choose_rows(rows))
+        yield Section("first_screen", "", tables=(short,) if short.groups[0].lines else ())
+        return
     yield Section("lecture", "Then and now", describe_point(published), (), (lecture,) if lecture else (), notes)
     full = request.template == "full"
     row_tables = tables.build_tables(comparison, processor) if full else []
@@ -431,6 +439,26 @@ def write_headline(comparison: Comparison) -> tuple[str, ...]:
 _read_processor = attrgetter("machine.id", "job.device", "job.threads", "job.precision", "job.workload")
 
 
+def _read_speed(row: Row) -> tuple[float, str, str]:
+    found = row.speedup_over_published or row.flops_per_second
+    return found.value if found else 0.0, row.row_key, row.run_id
+
+
+def _weigh_evidence(row: Row) -> tuple[bool, int, str, str]:
+    """Rank a row with an interval above one without, then by its timed steps over all processes."""
+    sure = row.step_seconds is not None and row.step_seconds.low is not None
+    return sure, row.ok * (row.steps or 0), row.row_key, row.run_id
+
+
+def _choose_rows(rows: Sequence[Row]) -> list[Row]:
+    """Choose the row that knows most on each of the fastest processors, of the published job where one is; in the order given."""
+    trained = [row for row in rows if tables.trains(row) and row.ok]
+    same = [row for row in trained if row.speedup_over_published] or trained
+    best = {_read_processor(row): row for row in sorted(same, key=_weigh_evidence)}
+    chosen = sorted(best.values(), key=_read_speed)[-MOST_MEASURED:]
+    return [row for row in rows if row in chosen]
+
+
 def find_headline_row(comparison: Comparison) -> Row | None:
     """The row that the headline is about: on the fastest processor (at the published job, where one is), the row that knows
     most; without a training the fastest product; None where there is neither.
@@ -439,22 +467,14 @@ def find_headline_row(comparison: Comparison) -> Row | None:
     the most timed steps over all processes.
     """
 
-    def speed(row: Row) -> tuple[float, str, str]:
-        found = row.speedup_over_published or row.flops_per_second
-        return found.value if found else 0.0, row.row_key, row.run_id
-
-    def evidence(row: Row) -> tuple[bool, int, str, str]:
-        sure = row.step_seconds is not None and row.step_seconds.low is not None
-        return sure, row.ok * (row.steps or 0), row.row_key, row.run_id
-
     rows = [row for row in comparison.rows if row.ok]
     steps = [row for row in rows if tables.trains(row) and row.costs]
     training = [row for row in steps if row.job.task == "training"] or steps
     same = [row for row in training if row.speedup_over_published] or training
     if not same:
-        return max((row for row in rows if row.flops_per_second), key=speed, default=None)
-    fastest = _read_processor(max(same, key=speed))
-    return max((row for row in same if _read_processor(row) == fastest), key=evidence)
+        return max((row for row in rows if row.flops_per_second), key=_read_speed, default=None)
+    fastest = _read_processor(max(same, key=_read_speed))
+    return max((row for row in same if _read_processor(row) == fastest), key=_weigh_evidence)
 
 
 def _compare(row: Row, comparison: Comparison) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from typing import Any, NamedTuple, Unpack
 
 from cnnbench import naming, units
@@ -27,6 +28,7 @@ from cnnbench.report.table_builder import (
     figure,
     find_row,
     left_column,
+    metric_cell,
     metric_column,
     require_value,
     wording,
@@ -81,6 +83,26 @@ LECTURE = TableSpec[Row](
     "{clock}",
     notes=footnotes.build_row_notes,
 )
+
+
+def _memory(row: Row) -> Cell:
+    """Show the most memory held while training: the device's where its allocator counts, else the process's."""
+    device = metric_cell(row, "device_peak_bytes")
+    return device if device.values["device_peak_bytes"] is not None else metric_cell(row, "host_peak_bytes")
+
+
+FIRST_SCREEN = TableSpec[Row](
+    "first_screen",
+    "",
+    (
+        PROCESSOR,
+        *(metric_column(name, 1) for name in ("job_seconds", "speedup", "speedup_over_reference", "flops_per_second")),
+        ColumnSpec("memory", "memory", 1, _memory),
+    ),
+    "~ is projected from timed steps; in brackets 95 % intervals between n fresh processes; published rows as printed, the job "
+    "they timed is assumed; memory is the largest while training, of the process or, on a GPU, of the device",
+)
+"""The lecture's table for a page that says more below: six columns, and at most six rows, see `build_first_screen`."""
 RESOURCES = _declare(
     "resources",
     "Memory, energy and cold start: high-water marks, what the layers alone need, what the counter says",
@@ -391,17 +413,42 @@ def build_lecture_table(comparison: Comparison, processor: ProcessorCell) -> Tab
     if not same and not comparison.published_rows:
         return None
 
-    def named(row: Row) -> Cell:
-        timed = "whole job" if row.job.timed_whole else f"{units.count(row.steps)} steps timed"
-        batch = "" if row.speedup_over_published else f"{row.job.workload}, batch {row.job.batch_size}"
-        return processor(row).add_details(batch, ", ".join(naming.deviations(row.job)), timed)
-
     hidden = () if comparison.published_cpu else ("versus",)
-    table = build_table(LECTURE, same, named=named, hidden=hidden, words=_word_columns(comparison, same))
+    named, words = partial(_name_timed, processor), _word_columns(comparison, same)
+    table = build_table(LECTURE, same, named=named, hidden=hidden, words=words)
     published = _group_published(comparison.published_rows, table.columns)
     title = published[0].title + (" · ours below" if same else "") if published else "Measured here"
     lines = (line for group in (*published, *table.groups) for line in group.lines)
     return replace(table, groups=(RowGroup(title, tuple(lines)),))
+
+
+def _name_timed(processor: ProcessorCell, row: Row) -> Cell:
+    """Name the row's processor with what was timed on it."""
+    timed = "whole job" if row.job.timed_whole else f"{units.count(row.steps)} steps timed"
+    batch = "" if row.speedup_over_published else f"{row.job.workload}, batch {row.job.batch_size}"
+    return processor(row).add_details(batch, ", ".join(naming.deviations(row.job)), timed)
+
+
+def build_first_screen(comparison: Comparison, processor: ProcessorCell, rows: Sequence[Row]) -> Table:
+    """Build the short table: the CPU and the fastest processor among the published rows, where these rows are of their job, and
+    below them these rows.
+    """
+    hidden = () if comparison.published_cpu else ("versus",)
+    named, words = partial(_name_timed, processor), _word_columns(comparison, rows)
+    table = build_table(FIRST_SCREEN, rows, named=named, hidden=hidden, words=words)
+    lines = [line for group in table.groups for line in group.lines]
+    timed = sorted((each for each in comparison.published_rows if each.speedup), key=attrgetter("speedup"))
+    if not timed or not all(row.speedup_over_published for row in rows):
+        return replace(table, groups=(RowGroup("Measured here", tuple(lines)),))
+    (published,) = _group_published(list(dict.fromkeys((timed[0], timed[-1]))), table.columns)
+    year, images = timed[0].published.year, timed[0].published.job_images
+    job = f"The same training job of {units.count(images)} images" if images else "The same training job"
+    title = f"{job}, published in {year}" + (" and measured here" if lines else "")
+    dated = (
+        replace(line, cells=(line.cells[0].add_details(f"published {year}"), *line.cells[1:]))
+        for line in published.lines
+    )
+    return replace(table, groups=(RowGroup(title, (*dated, *lines)),))
 
 
 def _word_columns(comparison: Comparison, rows: Sequence[Row]) -> dict[str, str]:

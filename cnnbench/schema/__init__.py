@@ -11,6 +11,7 @@ and records of two protocols never share a row.
     may have a part before the timed steps that is timed too (pre-training); an outcome may be `missed`.
   schema 3: a job may be data-parallel (world, scaling, nodes) or run as concurrent copies; its trial then has `ranks`. A job may
     be one of the open division, by a recipe under the recipe clock, or on one of the tuned division's rungs.
+  schema 4: a run's header may have the kernel's random id of the boot in which the run began.
   protocol 1: first published.
 """
 

@@ -259,8 +259,7 @@ class Auditor:
 
     def _check_tables(self, part: DocumentPart, rendering: Rendering) -> None:
         """The tables and drawings of a page."""
-        html, first_screen = part.name == ".html", part.options.get("rest_at") is not None
-        shown = [each for each in pages.each_table(rendering.shown) if not first_screen or each["key"] == "lecture"]
+        html, shown = part.name == ".html", pages.each_table(rendering.shown)
         grid = documents.read_html(part.text) if html else documents.read_markdown(part.text)
         expected = [cells for table in shown for cells in documents.shown_grid(table, html=html)]
         self._found.cells += sum(len(cells) for _, cells in grid)

@@ -156,6 +156,18 @@ def _verdict(subject: ValueSubject) -> str:
     return with_details(str(printed["verdict"]), details)
 
 
+def _dated_processor(subject: ValueSubject) -> str:
+    """Name the processor, a published one with its year."""
+    name, found = COLUMNS["processor"].text(subject), subject.published
+    return f"{name} (published {found.year})" if found else name
+
+
+def _memory(subject: ValueSubject) -> str:
+    """Write the device's peak, where it counts one, else the host's."""
+    on_device = subject.printed.get("device_peak_bytes") is not None
+    return exact("device_peak_bytes" if on_device else "host_peak_bytes")(subject)
+
+
 def _word(name: str) -> CellText:
     return lambda subject: str(subject.printed.get(name))
 
@@ -175,6 +187,7 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
     "processor": ExpectedColumn(
         "processor", lambda s: to_page_text(s.published.processor if s.published else s.own.full_name)
     ),
+    "first_screen.processor": ExpectedColumn("processor", _dated_processor),
     "precision": ExpectedColumn("precision", lambda s: s.own.job.precision),
     "peak": show_value("theoretical", "peak_flops_per_second", GFLOPS),
     "ceiling": show_value("measured peak", "measured_peak_flops_per_second", GFLOPS),
@@ -187,6 +200,7 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
     "images": show_value("images", "images_per_second", "/s"),
     "host_peak": show_value("host peak", "host_peak_bytes"),
     "device_peak": show_value("device peak", "device_peak_bytes"),
+    "memory": ExpectedColumn("memory", _memory),
     "device_reserved": show_value("device reserved", "device_reserved_bytes"),
     "device_used": show_value("device used", "device_used_bytes"),
     "activations": show_value("activations an image", "activation_bytes_per_image"),

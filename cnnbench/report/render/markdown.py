@@ -38,25 +38,19 @@ def render_page(page: Page, *, charts_at: str | None) -> str:
     return seal("\n".join(parts), {**page.options, "charts_at": charts_at})
 
 
-def render_first_screen(page: Page, *, charts_at: str, rest_at: str) -> str:
-    """Render the claim, the lecture's table, its first picture and how many doubts there are, for a page that says more below.
+def render_first_screen(page: Page, *, rest_at: str) -> str:
+    """Render the short table with its conditions in one line, and how many doubts there are, for a page that says more below.
 
     `rest_at` is the link to the whole report.
     """
     page = _abridge(page)
-    parts = list(_headline(page))
-    for section in (each for each in page.sections if each.key == "lecture"):
-        parts += [line for table in section.tables for line in _table(table, "###")]
-        parts += [line for chart in section.charts[:1] for line in _chart(chart, charts_at)]
-        parts += _paragraph(section.lead)
+    parts = [*_warnings(page), *(line for table in page.tables for line in _grids(table))]
+    conditions = "".join(f"{escaping.markdown(table.clock)}. " for table in page.tables)
     doubts = sum(note.kind == "doubt" for note in page.notes)
-    rule = escaping.markdown("~ is projected from timed steps; in brackets 95 % intervals between n fresh processes.")
-    parts += [f"{rule} {doubts} doubts about these rows, every other table, and how to derive each figure:"]
-    options = {
-        name: value for name, value in page.options.items() if name not in ("prices", "currency")
-    }  # no costs here
-    links = {"charts_at": charts_at, "rest_at": rest_at}
-    return seal("\n".join([*parts, f"[the whole report]({rest_at})."]), {**options, **links})
+    parts.append(f"{conditions}[The whole report]({rest_at}) has {doubts} doubts, every other table and every formula.")
+    # No costs here.
+    options = {name: value for name, value in page.options.items() if name not in ("prices", "currency")}
+    return seal("\n".join(parts), {**options, "rest_at": rest_at})
 
 
 def seal(text: str, options: Mapping[str, object] | None = None) -> str:
@@ -84,22 +78,29 @@ def _headline(page: Page) -> Iterator[str]:
     """Render the claim, then what could mislead."""
     first, *rest = page.headline
     yield from (f"**{escaping.markdown(first)}** {escaping.markdown(' '.join(rest))}".rstrip(), "")
+    yield from _warnings(page)
+
+
+def _warnings(page: Page) -> Iterator[str]:
     for note in page.warnings:
         yield from (f"> **Warning:** {escaping.markdown(note.text)}", "")
 
 
 def _table(table: Table, level: str) -> Iterator[str]:
     """Render a grid for each group under its title, then the clock rule."""
+    yield from (f"{level} {escaping.markdown(table.title)}", "", *_grids(table))
+    if table.clock:
+        yield from (f"Clock: {escaping.markdown(table.clock)}.", "")
+
+
+def _grids(table: Table) -> Iterator[str]:
     heads = [
         escaping.markdown(column.one_line) + (f" [{column.unit}]" if column.unit else "") for column in table.columns
     ]
-    yield from (f"{level} {escaping.markdown(table.title)}", "")
     for group in table.groups:
         body = ((escaping.markdown(cell.one_line) for cell in line.cells) for line in group.lines)
         grid = draw_grid((heads, *body), (column.align for column in table.columns))
         yield from (f"**{escaping.markdown(group.title)}**", "", *grid, "")
-    if table.clock:
-        yield from (f"Clock: {escaping.markdown(table.clock)}.", "")
 
 
 def _chart(chart: Chart, charts_at: str | None) -> Iterator[str]:
