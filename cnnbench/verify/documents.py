@@ -22,7 +22,7 @@ MARK = re.compile(rf"(?m)^{PAGE}.*$")
 OPEN = re.compile(r"(?m)^<!-- table: .*$")
 """The mark that a generated part of a page begins with."""
 DRAWING = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
-APART = re.compile(f"{DRAWING.pattern}|{PAGE} sha256:[0-9a-f]{{64}} -->", re.DOTALL)
+APART = re.compile(rf"{DRAWING.pattern}|(?m:^{PAGE} sha256:[0-9a-f]{{64}} -->$)", re.DOTALL)
 """What is compared apart from the page: its drawings, and its digest, which covers them."""
 VALUES = "cnnbench_page"
 """The name by which a page's values are known, in `page.json` and inside the HTML."""
