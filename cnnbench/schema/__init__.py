@@ -301,7 +301,7 @@ class Trial(Frozen):
     memory: Memory = Memory()
     canary: Canary | None = None
     floors: dict[str, float] = Field(default_factory=dict)
-    """measured floors: see engine.trial.measure_lower_bounds"""
+    """measured floors: see `engine.trial`"""
     telemetry_before: Telemetry | None = None
     telemetry_after: Telemetry | None = None
     energy: Energy | None = None
