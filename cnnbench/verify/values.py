@@ -348,8 +348,10 @@ def derive(name: str, subject: ValueSubject) -> RawValue:
 
 def is_same(printed: object, value: object) -> bool:
     """Whether a page that has this means that: numbers but for the order of a sum."""
+    if printed is value:
+        return True
     if bool in (type(printed), type(value)):
-        return printed is value
+        return False
     if isinstance(printed, int | float) and isinstance(value, int | float):
         return math.isclose(printed, value, rel_tol=1e-9)
     return printed == value
