@@ -146,8 +146,12 @@ def test_many_checks_at_once_end_as_each_alone(checks):
     ended = plans.screen_checks(d, PLAN)
     for index, (one, other) in enumerate(checks):
         answer = decide({JOB: one, OTHER: other}, PLAN)
-        with_mean = plans.screen_checks(np.array([[one, other, np.mean([one, other], axis=0)]]), PLAN)
+        series = np.array([[one, other, np.mean([one, other], axis=0)]])
+        with_mean = plans.screen_checks(series, PLAN)
         if isinstance(answer, Verdict):
+            (look,) = (look for look in PLAN.looks if look.blocks == answer.blocks)
+            improves = with_mean.passed[0] and plans.evaluate_look(series, look, PLAN).improves.any()
+            assert (answer.decision == Decision.IMPROVED) == improves
             assert answer.blocks == with_mean.blocks[0]
             assert (answer.decision in (Decision.PASS, Decision.IMPROVED)) == with_mean.passed[0]
         else:

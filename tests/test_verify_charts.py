@@ -92,6 +92,18 @@ def _ticks(axis: str, ticks: re.Pattern[str]) -> list[tuple[str, str]]:
     return found
 
 
+def test_an_axis_whose_numbers_are_nowhere_is_named(made: Made) -> None:
+    """A place beyond every number makes the others no numbers, which fit nowhere."""
+    text = made.text(name("speedup"))
+    axis = re.search(r'role-axis-label"[^>]*>(?:<text[^>]*>[^<]*</text>){3,}', text)
+    assert axis is not None
+    first, *others = axis.group().split("translate(")[1:]
+    away = (re.sub(r"^[\d.]+", "1e999", each) for each in others)
+    changed = axis.group().split("translate(")[0] + "".join(f"translate({each}" for each in (first, *away))
+    found = made.findings({name("speedup"): text.replace(axis.group(), changed)})
+    assert any("do not fit their places" in each for each in found)
+
+
 def test_a_chart_without_rules_and_a_mark_without_a_row_are_named(made: Made) -> None:
     text = made.text(name("memory"))
     other = resealed(text.replace('"chart":"memory"', '"chart":"memories"'))

@@ -168,3 +168,12 @@ def test_many_machines_that_are_all_alike_are_no_finding(tmp_path: Path) -> None
     results, page = report_builders.write(tmp_path / "results", ledgers), tmp_path / "page.md"
     assert CliRunner().invoke(cli, ["report", str(results), "-o", str(page)]).exit_code == 0
     assert audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements == []
+
+
+def test_a_mark_of_the_digest_inside_a_line_is_part_of_the_file(made: Made) -> None:
+    """The digest's own line is left out of the comparison of whole files, and nothing else; the last line end counts."""
+    text, mark = made.text(CSV), f"<!-- cnnbench page sha256:{'0' * 64} -->"
+    rule = "warm-up"
+    assert rule in text
+    assert made.findings({CSV: text.replace(rule, rule + mark, 1)}) != []
+    assert made.findings({CSV: text[:-1]}) != []

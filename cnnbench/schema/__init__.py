@@ -18,6 +18,7 @@ and records of two protocols never share a row.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -301,7 +302,7 @@ class Trial(Frozen):
     memory: Memory = Memory()
     canary: Canary | None = None
     floors: dict[str, float] = Field(default_factory=dict)
-    """measured floors: see engine.trial.measure_lower_bounds"""
+    """measured floors: see `engine.trial`"""
     telemetry_before: Telemetry | None = None
     telemetry_after: Telemetry | None = None
     energy: Energy | None = None
@@ -416,7 +417,7 @@ class PublishedRow(Frozen):
     note: str | None = None
 
 
-UPGRADES = {1: dict, 2: dict, 3: dict}
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: dict, 2: dict, 3: dict}
 """`UPGRADES[n]` turns a line of schema n into one of schema n + 1; `dict` keeps it as it is."""
 
 

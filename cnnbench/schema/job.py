@@ -277,4 +277,7 @@ def _canonical(job: Job, *left_out: AxisGroup) -> str:
     kept = {
         name: value for name, plain in usual.items() if (value := getattr(job, name)) != plain or AXES[name].since == 1
     }
-    return json.dumps(kept, separators=(",", ":"), sort_keys=True)
+    return _KEY_ENCODER.encode(kept)
+
+
+_KEY_ENCODER = json.JSONEncoder(separators=(",", ":"), sort_keys=True)

@@ -163,7 +163,7 @@ class Auditor:
         """The files of values that charts have beside their folder."""
 
     def check(self, read: Iterable[tuple[Path, str]], found: Audited | None = None) -> Audited:
-        """Check every document; the values of a folder are before its charts among them, or in a file. Adds to what was found."""
+        """Check every document; a folder's values are before its charts among them, else in a file. Adds to what was found."""
         self._found, self._beside, reported = found or Audited(), {}, set[tuple[Path, str]]()
         for path, text in read:
             if path.name == VALUES:
@@ -221,9 +221,9 @@ class Auditor:
                 if name == ".json" and re.match(r'\s*\{\s*"cnnbench":', text):
                     tables_there = {table["key"] for table in documents.read_json(text).get("tables", ())}
                 # Kinds of tables that have no rules need not say it: they are counted.
-                self._found.skipped += len(tables_there)
-                unruled = tables_there.isdisjoint(pages.TABLES)
-                self._found.add(path, [] if unruled else ["does not say what it was made of"])
+                ruled = tables_there & pages.TABLES.keys()
+                self._found.skipped += len(tables_there - ruled)
+                self._found.add(path, ["does not say what it was made of"] * bool(ruled))
         except _MALFORMED as error:
             self._found.add(path, [f"cannot be read: {error}"])
 
@@ -357,9 +357,9 @@ def _compare_grids(
         if len(headings) != len(right) > 1:
             headings = right
         both = zip(headings, cells, right, strict=False)
-        if len(cells) != len(right):
-            both = zip(["a row"], [" | ".join(cells)], [" | ".join(right)], strict=True)
         differ = [each for each in both if not raw_rows.is_same_text(*each[1:])]
+        if len(cells) != len(right):
+            differ = [("a row", " | ".join(cells), " | ".join(right))]
         if differ:
             found = [f"{head}: printed {a!r}, from the records it is {b!r}" for head, a, b in differ]
             return f"{part.path}:{part.begin + line}", found
@@ -374,7 +374,7 @@ def _compare_whole(part: DocumentPart, text: str, expected: str | None) -> tuple
     bare = [APART.sub("", each) for each in (expected, text)]
     if bare[0] == bare[1]:
         return part.path, []
-    ours, theirs = map(str.splitlines, bare)
+    ours, theirs = (each.split("\n") for each in bare)
     n = len(commonprefix([ours, theirs]))  # noqa: RUF071 - of lines, not of paths
     right, printed = (lines[n] if n < len(lines) else "" for lines in (ours, theirs))
     start = len(commonprefix([right, printed]))  # noqa: RUF071 - of a text, not of paths

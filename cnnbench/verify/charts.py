@@ -375,7 +375,12 @@ def _are_on_a_line(values: Sequence[float], texts: Sequence[DrawnText]) -> bool:
     places = max(sides, key=lambda side: len(set(side)))
     ends = [numbers.argmin(), numbers.argmax()]
     scales = [numbers, np.log(numbers)] if min(numbers) > 0 else [numbers]
-    return len(values) < 3 or any(
-        scale[ends[0]] < scale[ends[1]] and max(abs(np.interp(scale, scale[ends], places[ends]) - places)) <= _FARTHEST
-        for scale in scales
+    # A place beyond every number fits nowhere.
+    return len(values) < 3 or (
+        np.isfinite(places).all()
+        and any(
+            scale[ends[0]] < scale[ends[1]]
+            and np.abs(np.interp(scale, scale[ends], places[ends]) - places).max() <= _FARTHEST
+            for scale in scales
+        )
     )

@@ -16,17 +16,21 @@ from cnnbench.verify.formats import fold
 Options = Mapping[str, Any]
 """What a document was made of: its command, the runs of its ledgers, and what the reader asked for."""
 PAGE = "<!-- cnnbench page"
-SEAL = re.compile(rf"(?m)^{PAGE} sha256:([0-9a-f]{{64}}) -->$")
-MARK = re.compile(rf"(?m)^{PAGE}.*$")
+_LINE_COMMENT = r"<(?<![^\n]<)!-- "
+"""The beginning of a comment that begins a line. A search for a letter is ten times as fast as one for a line's beginning."""
+_SEAL = rf"{_LINE_COMMENT}cnnbench page sha256:([0-9a-f]{{64}}) -->$"
+SEAL = re.compile(_SEAL, re.MULTILINE)
+MARK = re.compile(rf"{_LINE_COMMENT}cnnbench page.*$", re.MULTILINE)
 """What can only be a digest, whole or broken."""
-OPEN = re.compile(r"(?m)^<!-- table: .*$")
+OPEN = re.compile(rf"{_LINE_COMMENT}table: .*$", re.MULTILINE)
 """The mark that a generated part of a page begins with."""
 DRAWING = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
-APART = re.compile(f"{DRAWING.pattern}|{PAGE} sha256:[0-9a-f]{{64}} -->", re.DOTALL)
+APART = re.compile(rf"<(?:svg\b.*?</svg>|{_SEAL.removeprefix('<')})", re.DOTALL | re.MULTILINE)
 """What is compared apart from the page: its drawings, and its digest, which covers them."""
 VALUES = "cnnbench_page"
 """The name by which a page's values are known, in `page.json` and inside the HTML."""
-_MADE_OF = re.compile(rf'(?m)^<!-- cnnbench made of |\{{\s*"(?:cnnbench|{VALUES})":\s*"[^"]*",\s*"options":\s*')
+_MADE_OF = re.compile(rf"{_LINE_COMMENT}cnnbench made of ")
+_MADE_OF_JSON = re.compile(rf'\{{\s*"(?:cnnbench|{VALUES})":\s*"[^"]*",\s*"options":\s*')
 """What is before a document's options: in a Markdown page, and in JSON, which HTML has inside."""
 Grid = list[tuple[int, list[str]]]
 """The rows of tables, headings and titles of groups too, each with the line of the file it is on."""
@@ -34,7 +38,7 @@ Grid = list[tuple[int, list[str]]]
 
 def read_options(text: str) -> Options | None:
     """What a text says that it was made of; None where it says nothing. Raises ValueError where that is broken."""
-    found = _MADE_OF.search(text)
+    found = _MADE_OF.search(text) or _MADE_OF_JSON.search(text)
     options, _ = json.JSONDecoder().raw_decode(text, found.end()) if found else (None, 0)
     return options if isinstance(options, dict) and "runs" in options else None
 
@@ -122,7 +126,7 @@ def read_csv(text: str) -> list[dict[str, str]]:
     head, *rows = list(csv.reader(io.StringIO(text))) or [[]]
     if not {"table", "group", "clock_rule"} <= set(head):
         return []
-    return [dict(zip(head, (cell.lstrip("'") for cell in row), strict=False)) for row in rows]
+    return [dict(zip(head, [cell.lstrip("'") for cell in row], strict=False)) for row in rows]
 
 
 def read_stored(text: str) -> str:

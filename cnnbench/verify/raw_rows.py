@@ -120,9 +120,9 @@ class RawRow:
         return tuple((r, r.outcome.trial) for r in self.records if r.outcome.status in ends and r.outcome.trial)
 
     @cached_property
-    def tests(self) -> list[tuple[Evaluation, str]]:
-        """Their tests, each with the data that it was on."""
-        return [(trial.test, trial.accuracy_data or self.job.data) for trial in self.good_trials if trial.test]
+    def tests(self) -> list[tuple[Evaluation, str | None]]:
+        """Their tests, each with the data that the process says it was on."""
+        return [(trial.test, trial.accuracy_data) for trial in self.good_trials if trial.test]
 
     @cached_property
     def steps(self) -> list[float]:
@@ -246,7 +246,10 @@ def build_rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
     found = []
     for ledger in runs.values():
         header = ledger.header
-        last = {record.index: record for record in sorted(ledger.records, key=attrgetter("attempt"))}
+        last: dict[int, Record] = {}
+        # Of two records of one attempt, which an edited ledger may have, the first counts.
+        for record in sorted(ledger.records, key=attrgetter("attempt"), reverse=True):
+            last.setdefault(record.index, record)
         groups = defaultdict(list)
         for record in sorted(last.values(), key=attrgetter("job.round", "index")):
             # One that cannot be, as today's gates see it, is none that ended well.

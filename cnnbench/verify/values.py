@@ -264,7 +264,7 @@ VALUES: Mapping[str, Derivation] = {
     "accuracy_after_steps": lambda s: (
         max(test.after_steps for test, _ in s.own.tests) if s.figure("test_accuracy") else None
     ),
-    "accuracy_data": lambda s: s.own.tests[0][1] if s.figure("test_accuracy") else None,
+    "accuracy_data": lambda s: (s.own.tests[0][1] or s.own.job.data) if s.figure("test_accuracy") else None,
     **dict.fromkeys(("processes", "seeds"), lambda s: s.own.ended.total()),
     **dict.fromkeys(("processes_ok", "seeds_reached"), lambda s: len(s.own.trials)),
     "outcome": lambda s: ", ".join(outcomes(s.own)),
@@ -348,8 +348,10 @@ def derive(name: str, subject: ValueSubject) -> RawValue:
 
 def is_same(printed: object, value: object) -> bool:
     """Whether a page that has this means that: numbers but for the order of a sum."""
+    if printed is value:
+        return True
     if bool in (type(printed), type(value)):
-        return printed is value
+        return False
     if isinstance(printed, int | float) and isinstance(value, int | float):
         return math.isclose(printed, value, rel_tol=1e-9)
     return printed == value
