@@ -122,7 +122,9 @@ def test_the_script_asks_for_what_the_command_answers(shell: str, capsys: pytest
 
 
 def test_every_command_is_offered(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ask(capsys, monkeypatch, "bash", "cnnbench ", "1") == [f"plain,{name}" for name in COMMANDS]
+    assert ask(capsys, monkeypatch, "bash", "cnnbench ", "1") == [
+        f"plain,{name}" for name in COMMANDS if " " not in name
+    ]
 
 
 @pytest.mark.parametrize(

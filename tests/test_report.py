@@ -179,7 +179,7 @@ class TestBaseline:
     """Speed-ups over what the reader names, across machines."""
 
     def speedups(self, results, tmp_path, key):
-        done(results, "-o", tmp_path / "x.json", "--baseline", key)
+        done(results, "-o", tmp_path / "x.json", "--relative-to", key)
         rows = next(t for t in json.loads((tmp_path / "x.json").read_text())["tables"] if t["key"] == "training")[
             "rows"
         ]
@@ -203,7 +203,7 @@ class TestBaseline:
 
     def test_a_thread_count_is_not_the_beginning_of_another(self, results, tmp_path):
         """box/cpu/1 is not box/cpu/16."""
-        result = call(results, "-o", tmp_path / "x.md", "--baseline", "gpubox-9f9f/cpu/1")
+        result = call(results, "-o", tmp_path / "x.md", "--relative-to", "gpubox-9f9f/cpu/1")
         assert getattr(result.exception, "exit_code", None) == ExitCode.UNFIT
         assert "gpubox-9f9f/cpu/8" in str(result.exception)
 
@@ -218,7 +218,7 @@ class TestBaseline:
         (["-o", "x.html", "--price-per-hour", "nan"], "'nan' is no price"),
         (["-o", "x.html", "--template", "compare"], "takes two sides, BASE and NEW; 1 given"),
         (["-o", "x.html", "--machine", "nosuch"], "no such machine"),
-        (["-o", "x.html", "--baseline", "nosuch"], "no row of that machine and device"),
+        (["-o", "x.html", "--relative-to", "nosuch"], "no row of that machine and device"),
     ],
 )
 def test_a_mistake_is_one_clear_error_and_nothing_is_written(results, tmp_path, monkeypatch, arguments, said):

@@ -42,15 +42,23 @@ class Made:
                 arguments = ["report", str(results), "-o", str(root / f"page.{ending}"), "--static"]
                 assert CliRunner().invoke(cli, arguments).exit_code == 0
             for name, format_ in (("md", "markdown"), ("csv", "csv"), ("json", "json")):
-                for command, options in (("stopping", []), ("converge", []), ("converge", ["--margin", "0.45"])):
+                for command, options in (("stopping", []), ("convergence", []), ("convergence", ["--margin", "0.45"])):
                     target = root / f"{command}{len(options)}.{name}"
-                    arguments = [command, str(results), "--format", format_, "-o", str(target), *options]
+                    arguments = ["learning", command, str(results), "--format", format_, "-o", str(target), *options]
                     assert CliRunner().invoke(cli, arguments).exit_code in (0, 1, 4)
-                arguments = ["stopping", *CLOSED, "--format", format_, "-o", str(root / f"closed.{name}")]
+                arguments = ["learning", "stopping", *CLOSED, "--format", format_, "-o", str(root / f"closed.{name}")]
                 assert CliRunner().invoke(cli, arguments).exit_code == 0
             whole_jobs = report_builders.write(root / "whole", [lb.curved()])
             for name, format_ in (("md", "markdown"), ("csv", "csv"), ("json", "json")):
-                arguments = ["converge", str(whole_jobs), "--format", format_, "-o", str(root / f"curves.{name}")]
+                arguments = [
+                    "learning",
+                    "convergence",
+                    str(whole_jobs),
+                    "--format",
+                    format_,
+                    "-o",
+                    str(root / f"curves.{name}"),
+                ]
                 assert CliRunner().invoke(cli, arguments).exit_code == 0
             arguments = ["report", str(whole_jobs), "-o", str(root / "curves.html"), "--static"]
             assert CliRunner().invoke(cli, arguments).exit_code == 0

@@ -1,4 +1,4 @@
-"""`cnnbench baseline`: names for recorded runs, and later runs compared with them."""
+"""`cnnbench check baseline`: names for recorded runs, and later runs compared with them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import click
 from cnnbench.cli import completion
 from cnnbench.cli import output as out
 from cnnbench.cli.check import check
+from cnnbench.cli.command_group import CommandGroup
 from cnnbench.cli.load_results import DEFAULT_RESULTS, Selection, load_ledgers, select_ledgers
 from cnnbench.cli.options import (
     ANY_PATH,
@@ -55,12 +56,12 @@ _results_option = make_option(
 _output_options = combine_options(format_option(), OUTPUT)
 
 
-@click.group
+@click.group(cls=CommandGroup)
 def baseline() -> None:
-    """Store names for recorded runs, and hold later runs against them.
+    """Save names for recorded runs, and judge later runs by them.
 
-    A cheap screen before `cnnbench check`: times are held against a prediction interval over 8 stored runs or more, counts
-    and bytes exactly. A baseline changes only by `save --replace`, never by itself.
+    A cheap screen before `cnnbench check`: times are compared with a prediction interval over 8 stored runs or more, counts
+    and bytes must be equal. A baseline changes only by `save --replace`, never by itself.
     """
 
 
@@ -136,11 +137,11 @@ def show_command(name: str, machine_id: str | None, results: Path, destination: 
     destination.emit(build_contents(*contents))
 
 
-@baseline.command("rm")
+@baseline.command
 @_name_argument
 @MACHINE
 @_results_option
-def rm_command(name: str, machine_id: str | None, results: Path) -> None:
+def remove_command(name: str, machine_id: str | None, results: Path) -> None:
     """Remove baseline NAME; the ledgers stay."""
     from cnnbench.regression.saved_baseline import FILE_NAME, change_entries
 
@@ -188,7 +189,7 @@ def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
 @_output_options
 @click.pass_context
 def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...], results: Path, **options: Any) -> None:
-    """Hold the newest run under PATHS (default: the results) against baseline NAME of its machine.
+    """Compare the newest run under PATHS (default: the results) with baseline NAME of its machine.
 
     Exit 1 if a deterministic metric changed, 3 if the conditions are others, 5 if a record is missing, 4 if there are too
     few stored runs. A suspicious time alone fails nothing: it starts `cnnbench check` of both commits for the suspicious

@@ -1,4 +1,4 @@
-"""The commands for many machines: `fleet` (submit, look, cancel, collect, compare nodes) and `merge`."""
+"""The commands for many machines: `cluster` (submit, look, cancel, collect, compare nodes) and `merge`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import click
 from click.exceptions import Exit
 
 from cnnbench.cli import completion, load_results
+from cnnbench.cli.command_group import CommandGroup
 from cnnbench.cli.options import (
     ANY_PATH,
     COUNT,
@@ -38,11 +39,10 @@ PLANNED: dict[MergeStatus, str] = {"brought": "to bring", "longer": "to replace 
 LEFT_OUT: tuple[MergeStatus, ...] = ("conflict", "alive", "refused")
 
 _results_option = tree_option(
-    "Results directory, on a file system that all nodes share; the fleet's own folder is DIR-fleet beside it.",
-    "-o --output results",
+    "Results directory, on a file system that all nodes share; what cluster runs need themselves is in DIR-fleet beside it."
 )
 _fleet_id_option = make_option(
-    "--fleet fleet_id", "This fleet (its id or the id's beginning) rather than the newest.", metavar="ID"
+    "--id fleet_id", "This cluster run (its id or the id's beginning) instead of the newest.", metavar="ID"
 )
 _json_option = json_option("Print it as JSON.")
 _wait_option = make_flag("--wait", "Wait until every job is over, then collect.")
@@ -55,11 +55,11 @@ _poll_option = make_option(
 )
 
 
-@click.group("fleet")
+@click.group(cls=CommandGroup)
 def cluster() -> None:
-    """Run suites on the nodes of a Slurm cluster, one exclusive job a node, and bring all records into one results tree.
+    """Run suites on the nodes of a Slurm cluster, one exclusive job on each, and bring all records into one results tree.
 
-    Submitted through the package submitit: pip install 'cnnbench[fleet]'.
+    Submitted through the package submitit: pip install 'cnnbench[cluster]'.
     """
 
 
@@ -74,7 +74,7 @@ def cluster() -> None:
 @make_option("--time time_limit", "Limit for a node's job, as in Slurm.  [default: 2:00:00]", metavar="TIME")
 @make_option("--sbatch more", "A further option of sbatch: account=lab.", multiple=True, metavar="NAME[=VALUE]")
 @make_option("--run-options", "Handed to each node's `cnnbench run`: '--device cpu -r 3'.", metavar="TEXT")
-@make_flag("--resume", "Submit again what is missing of the newest fleet, repeating nothing.")
+@make_flag("--resume", "Submit again what is missing of the newest cluster run, repeating nothing.")
 @_fleet_id_option
 @_results_option
 @_wait_option
@@ -101,8 +101,10 @@ def run_command(context: click.Context, /, suites: tuple[str, ...], results: Pat
         return
     refused = submit_jobs(folder, made, names)
     if not given["wait"]:
-        where = f" -o {shlex.quote(str(results))}"
-        click.echo(f"now: cnnbench fleet status{where}; when they are done: cnnbench fleet collect{where}", err=True)
+        where = f" --results {shlex.quote(str(results))}"
+        click.echo(
+            f"now: cnnbench cluster status{where}; when they are done: cnnbench cluster collect{where}", err=True
+        )
         raise Exit(ExitCode.JOB_FAILED if refused else ExitCode.DONE)
     _collect(folder, results, wait=True, poll=given["poll"], as_json=False)
 
@@ -127,11 +129,11 @@ def status_command(results: Path, fleet_id: str | None, as_json: bool) -> None:
 @_results_option
 @_fleet_id_option
 def cancel_command(results: Path, fleet_id: str | None) -> None:
-    """Cancel the fleet's jobs that are not over; what was measured stays, and `fleet run --resume` goes on."""
+    """Cancel the jobs that are not over; what was measured stays, and `cluster run --resume` continues."""
     from cnnbench.cluster import collect
 
     nodes = collect.cancel(_find_fleet(results, fleet_id))
-    click.echo(f"cancelled: {', '.join(nodes)}" if nodes else "no job of this fleet is waiting or running")
+    click.echo(f"cancelled: {', '.join(nodes)}" if nodes else "no job of this cluster run is waiting or running")
 
 
 @cluster.command
@@ -175,8 +177,8 @@ def _collect(folder: Path, results: Path, *, wait: bool, poll: float, as_json: b
             click.echo(f"{entry.status}: {'; '.join(entry.notes)}", err=True)
     new = merged.count("brought", "longer", kind="run")
     click.echo(
-        f"{new} ledgers brought to {results}; {merged.records:,} records of this fleet there\n"
-        f"now: cnnbench show {results}; cnnbench fleet report {results}",
+        f"{new} ledgers brought to {results}; {merged.records:,} records of this cluster run there\n"
+        f"now: cnnbench show {results}; cnnbench cluster report {results}",
         err=True,
     )
     raise Exit(ExitCode.JOB_FAILED if bad else merged.exit_code)
@@ -256,15 +258,15 @@ def _describe_state(view: collect.NodeStatus) -> str:
 def report_command(selection: load_results.Selection, destination: Destination) -> None:
     """Print every kind of node with its median and spread, and name the outliers among equal nodes.
 
-    From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). A run's node is the one the
-    fleet ran it on; where no fleet did and several PATHS are given, the path (a folder a host); else the run itself. Exit 1
-    where there is an outlier, 5 where a node of the newest fleet failed or a job on one did, or a job of a host's newest run.
+    From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). A run's node is the one that
+    `cluster run` ran it on; for other runs and several PATHS it is the path (a folder for each host); else the run itself. Exit
+    1 if there is an outlier, 5 if a node of the newest cluster run failed or a job on one did, or a job of a host's newest run.
     """
     from cnnbench.analysis import node_outliers
     from cnnbench.cluster import collect
     from cnnbench.report import cluster as tables
 
-    command = "cnnbench fleet collect"
+    command = "cnnbench cluster collect"
     roots = selection.find_roots(command)
     loaded, processes = load_results.load_processes(selection, command, required=False)
     named = collect.name_nodes(loaded.ledgers, roots)
@@ -272,7 +274,7 @@ def report_command(selection: load_results.Selection, destination: Destination) 
     failed = collect.list_failures(named, roots)
     if not found and not failed:
         raise UsageError(
-            f"no results of a node in {', '.join(map(str, roots))}; bring them with `cnnbench fleet collect`"
+            f"no results of a node in {', '.join(map(str, roots))}; bring them with `cnnbench cluster collect`"
         )
     destination.emit(
         tables.build(found, failed=failed, warnings=collect.list_warnings(named), problems=loaded.problems)
@@ -284,11 +286,11 @@ def report_command(selection: load_results.Selection, destination: Destination) 
 
 @click.command
 @click.argument("sources", nargs=-1, required=True, metavar="DIR...", type=ANY_PATH)
-@tree_option("Results directory they are brought to.")
+@tree_option("Results directory that they are copied to.")
 @make_flag("--dry-run", "Say what would happen and write nothing.")
 @json_option("Print what became of each run as JSON.")
 @click.pass_context
-def merge(context: click.Context, /, sources: tuple[Path, ...], output: Path, dry_run: bool, as_json: bool) -> None:
+def merge(context: click.Context, /, sources: tuple[Path, ...], results: Path, dry_run: bool, as_json: bool) -> None:
     """Bring the ledgers under each DIR (folders of *.jsonl, or single files) into one results directory.
 
     Copies are byte for byte, and the DIRs are only read. A run that is there already is not brought twice; of two copies
@@ -298,7 +300,7 @@ def merge(context: click.Context, /, sources: tuple[Path, ...], output: Path, dr
     """
     from cnnbench.merge import merge as merge_trees
 
-    merged = merge_trees(sources, output, dry_run=dry_run)
+    merged = merge_trees(sources, results, dry_run=dry_run)
     if as_json:
         print_json(
             {

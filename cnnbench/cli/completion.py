@@ -80,7 +80,10 @@ def _find_ledgers(context: click.Context) -> list[Path]:
     """
     from cnnbench.cli import load_results, settings
 
-    roots = context.params.get("paths") or [Path(each) for each in context.args]
+    named = context.params.get("results")
+    roots = (
+        context.params.get("paths") or [Path(each) for each in context.args] or [Path(each) for each in [named] if each]
+    )
     if not roots:  # by the environment, else by the settings where they are good, else ./results
         named, root = os.environ.get(settings.RESULTS_VARIABLE), context.find_root()
         roots = [Path(named or load_results.DEFAULT_RESULTS)]

@@ -1,5 +1,5 @@
-"""The commands to learn with: what accuracies are worth (`stopping`, `bands`, `converge`, `claims`), and networks by the
-lecture's own arithmetic (`explain`, `outsize`).
+"""The commands to learn with: what accuracies are worth (`learning stopping`, `convergence`, `open`, `bands`), and networks by
+the lecture's own arithmetic (`explain`, `explain output-size`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 CONVERGENCE_COMMAND = "cnnbench run convergence"
 MAX_SIDE = 2**31 - 1
-"""The largest side `outsize` takes: what a tensor's side may be in any framework, and no more digits than a line has."""
+"""The largest side that `explain output-size` takes: what a tensor's side may be in any framework."""
 _SIDE_TYPE = click.IntRange(min=1, max=MAX_SIDE)
 
 
@@ -106,7 +106,7 @@ def stopping(
     metavar="POINTS",
 )
 @gather_values
-def converge(selection: Selection, destination: Destination, margin: float | None) -> None:
+def convergence(selection: Selection, destination: Destination, margin: float | None) -> None:
     """Test whether each mode (precision, layout, compiled, DataLoader, tuned) learns as well as the plain one.
 
     From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results): rows of the same job in the
@@ -173,7 +173,7 @@ def bands(selection: Selection, destination: Destination, record: Path | None) -
 @click.command
 @RESULT_OPTIONS
 @gather_values
-def claims(selection: Selection, destination: Destination) -> None:
+def open_claims(selection: Selection, destination: Destination) -> None:
     """Say what each fixed recipe of the open class reaches, in what time, and whether its claim holds.
 
     From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). A claim is about the mean of
@@ -276,7 +276,7 @@ def _how_to_measure(workload: Workload) -> str:
 @make_option("-s --stride", "How far the filter moves.", _SIDE_TYPE, default=1, metavar="S")
 @make_flag("--same", "SAME padding instead: ceil(I / S), and the padding that takes.")
 @json_option()
-def outsize(input_: int, filter_: int, padding: int | None, stride: int, same: bool, as_json: bool) -> None:
+def output_size(input_: int, filter_: int, padding: int | None, stride: int, same: bool, as_json: bool) -> None:
     """Work out a convolution's or pooling's output side, o = floor((i - f + 2p) / s) + 1; the first line is o alone."""
     from cnnbench.report import escaping
     from cnnbench.report import explain as words

@@ -141,9 +141,17 @@ def results_option(help_text: str) -> CommandDecorator:
     return make_option("--results", text, ANY_PATH, metavar="DIR")
 
 
-def tree_option(help_text: str, flags: str = "-o --output") -> CommandDecorator:
-    """Make the option for the tree of results to write."""
-    return make_option(flags, help_text, FOLDER, default=Path("results"), envvar="CNNBENCH_RESULTS", show_envvar=True)
+def tree_option(help_text: str) -> CommandDecorator:
+    """Make `--results`, the tree of results to write."""
+    return make_option(
+        "--results",
+        help_text,
+        FOLDER,
+        default=Path("results"),
+        envvar="CNNBENCH_RESULTS",
+        show_envvar=True,
+        metavar="DIR",
+    )
 
 
 def tolerance_option(help_text: str) -> CommandDecorator:

@@ -1,4 +1,4 @@
-"""The commands that read what was measured: `show`, `report`, `compare`, `history`, `export` and `ingest`."""
+"""The commands that read what was measured: `show`, `report`, `compare`, `history` and `export`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from click.exceptions import Exit
 
 from cnnbench.cli.load_results import LoadedResults, Selection, load_processes, load_results, load_sides
@@ -48,6 +49,7 @@ TABLE_BEGIN, TABLE_END = "<!-- table: ", "<!-- table end -->"
 
 @click.command
 @PATHS
+@results_option("The results tree, instead of PATHS")
 @format_option()
 @make_flag("--with-lecture", "Show the lecture's rows of 2017 above the measured ones.")
 @MACHINE
@@ -63,10 +65,12 @@ TABLE_BEGIN, TABLE_END = "<!-- table: ", "<!-- table end -->"
 @gather_values
 def show(selection: Selection, destination: Destination, with_lecture: bool, only: str | None) -> None:
     """Print the table of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else the settings',
-    else ./results).
+    else ./results), or of pytest-benchmark's JSON files.
 
     Of several runs of the same job on the same processor the newest is shown.
     """
+    if any(map(is_json, selection.paths)):
+        return show_benchmark_files(selection, destination)
     destination.emit(make_report(selection, with_lecture=with_lecture, only=only))
 
 
@@ -94,9 +98,10 @@ def make_report(selection: Selection, *, with_lecture: bool = False, only: str |
     "-o --output",
     "FILE.html, .md, .tex, .csv or .json; or a folder, which gets all of them and the charts.",
     ANY_PATH,
-    required=True,
+    default=Path("report.html"),
     metavar="FILE|DIR",
 )
+@make_flag("--open open_page", "Open the HTML page in the browser when it is written.")
 @make_option(
     "--template",
     "All there is; the lecture's table alone; or two sides (give BASE NEW instead of PATHS, as for compare).",
@@ -105,7 +110,7 @@ def make_report(selection: Selection, *, with_lecture: bool = False, only: str |
 )
 @make_option("--title", "The page's title.")
 @make_option(
-    "--baseline",
+    "--relative-to baseline",
     "Speed-ups over the rows of MACHINE[/DEVICE[/THREADS]] instead of over each machine's own CPU.",
     metavar="KEY",
 )
@@ -128,9 +133,9 @@ def make_report(selection: Selection, *, with_lecture: bool = False, only: str |
     "of this Markdown page.",
     click.Path(path_type=Path, dir_okay=False, exists=True),
 )
-@make_flag("--check", "Write nothing; exit 1 where what is there is not what these ledgers give.")
+@make_flag("--check", "Write nothing; exit 1 if the report is out of date.")
 @gather_values
-def report(selection: Selection, output: Path, into: Path | None, check: bool, **given: Any) -> None:
+def report(selection: Selection, output: Path, into: Path | None, check: bool, open_page: bool, **given: Any) -> None:
     """Make a report of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else the settings',
     else ./results).
 
@@ -140,6 +145,9 @@ def report(selection: Selection, output: Path, into: Path | None, check: bool, *
     from cnnbench.report.render import markdown
 
     ending = _find_ending(output)
+    if open_page and (check or ending not in (None, "html")):
+        why = "--check writes nothing" if check else f"{output} is no HTML page; give -o FILE.html or a folder"
+        raise UsageError(f"--open: {why}")
     if into is not None and ending is not None:
         raise UsageError(f"--into {into} links to the charts of a folder; give -o DIR, not {output}")
     if into is not None and given["template"] == "compare":
@@ -162,6 +170,16 @@ def report(selection: Selection, output: Path, into: Path | None, check: bool, *
     if check:
         raise Exit(_print_stale(root, wanted))
     _write_files(root, wanted)
+    if open_page:
+        _open_page(output if ending else output / report_files.INDEX)
+
+
+def _open_page(path: Path) -> None:
+    """Open the page in the user's browser, or say where it is if there is no browser."""
+    import webbrowser
+
+    if not webbrowser.open(path.resolve().as_uri()):
+        click.echo(f"no browser could be started; open {path} yourself", err=True)
 
 
 def _find_ending(output: Path) -> Extension | None:
@@ -393,26 +411,37 @@ def export(target: str, selection: Selection, destination: Destination) -> None:
     emit_text(lambda **shape: text, destination.output)
 
 
-@click.command
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=ANY_PATH)
-@make_option("-o --output", "Write all columns to a file that ends in .csv or .json instead of printing a table.", FILE)
-def ingest(files: tuple[Path, ...], output: Path | None) -> None:
-    """Read pytest-benchmark's JSON (`--benchmark-json FILE`, or a run it saved) as a table, CSV or JSON.
+def show_benchmark_files(selection: Selection, destination: Destination) -> None:
+    """Print what pytest-benchmark's files say (`--benchmark-json FILE`, or a run it saved), or write it in another format.
 
     A file is one process, n=1, whatever rounds it has. It becomes no ledger: neither `compare` nor any table of results
-    mixes it with processes that cnnbench measured.
+    mixes it with processes that cnnbench measured. Raises UsageError for anything beside such files, and for a file whose
+    ending is no format.
     """
     from cnnbench.bridges import pytest_benchmark
 
-    if output is not None and output.suffix not in (".csv", ".json"):
-        raise UsageError(f"{output}: the ending says the format; end it in .csv or .json")
+    files, output, format_ = tuple(map(Path, selection.paths)), destination.output, destination.format_
+    others = [str(path) for path in files if not is_json(path)]
+    if others or selection != Selection(paths=selection.paths):
+        what = ", ".join(others) or "--results, --machine, --run, --last and --all-runs"
+        raise UsageError(f"{what}: of ledgers; show pytest-benchmark's files (.json) by themselves")
     if output in files:
         raise UsageError(f"{output}: that is the file to be read; choose another name with -o")
+    if output is not None and click.get_current_context().get_parameter_source("format_") is ParameterSource.DEFAULT:
+        if output.suffix not in ENDING_FORMATS:
+            raise UsageError(
+                f"{output}: the ending says the format; end it in {', '.join(ENDING_FORMATS)}, or give --format"
+            )
+        format_ = ENDING_FORMATS[output.suffix]
     found, problems = pytest_benchmark.read_files(files)
     if output is not None:
         print_warnings(problems)
-    if output is not None and output.suffix == ".csv":
-        write_output(output, pytest_benchmark.as_csv(found))
+    if format_ == "csv":
+        emit_text(lambda **shape: pytest_benchmark.as_csv(found), output)
     else:
-        report = pytest_benchmark.build(found, problems)
-        Destination("table" if output is None else "json", output).emit(report)
+        Destination(format_, output).emit(pytest_benchmark.build(found, problems))
+
+
+def is_json(path: Path | str) -> bool:
+    """Whether it is a file of another tool's: ledgers end in .jsonl, and folders may be called anything."""
+    return Path(path).suffix == ".json" and not Path(path).is_dir()

@@ -98,7 +98,7 @@ def run_suites(context: click.Context) -> ExitCode:
     if not header.plan:
         raise UsageError(f"no job is left to run: -k {options['name_filter']!r} matches none of the plan's")
     todo = runner.list_pending_jobs(header, ())
-    opened = OpenedRun(store.create(options["output"], header), header, todo, data_dir)
+    opened = OpenedRun(store.create(options["results"], header), header, todo, data_dir)
     return _run_and_report(context, opened, rendezvous, console)
 
 
@@ -128,7 +128,7 @@ def _reopen_run(
 ) -> OpenedRun:
     """The rest of an old run. Raises UsageError where a workload is another now than when it was planned."""
     digests = {suite.name: suite.digest for suite in loaded}
-    found = runner.find_unfinished(options["output"], inventory.machine.id, digests, options["run_id"])
+    found = runner.find_unfinished(options["results"], inventory.machine.id, digests, options["run_id"])
     writer, ledger = store.reopen(found.path)
     header = ledger.header
     for problem in ledger.problems:
@@ -325,8 +325,8 @@ def _make_resume_command(context: click.Context) -> str:
         *(["--no-settings"] if aside else []),
         "run",
         *context.params["suites"],
-        "-o",
-        str(context.params["output"]),
+        "--results",
+        str(context.params["results"]),
     ]
     for option in context.command.params:
         name = str(option.name)

@@ -148,23 +148,27 @@ def _check_command(
 ) -> dict[str, Any]:
     """A command's values by parameter, a group's by command; `problems` gets every mistake, `more` is suggested too."""
     place, values = _format_heading(heading), {}
+    settable = () if more else _list_settable_options(command)  # the root's own options have no table
     if isinstance(command, click.Group):
-        context = click.Context(command)
+        context, table = click.Context(command), dict(table)
         names = (*command.list_commands(context), *more)
-        for name, inner in table.items():
+        for name, inner in list(table.items()):
             below = (*heading, name)
             shown = f"{place}{name}" if isinstance(inner, dict) else f"{place}{name} {format_value(inner)}"
-            if (found := command.get_command(context, name)) is None:
+            found = command.get_command(context, name)
+            if found is None and settable and not isinstance(inner, dict):
+                continue  # an option of a command that has others below it
+            del table[name]
+            if found is None:
                 problems.append(f"{shown}: no such command{suggest_choices(name, names)}")
             elif not isinstance(inner, dict):
                 problems.append(f"{shown} must be a table, {_format_heading(below).strip()}")
             else:
                 values[name] = _check_command(found, inner, below, folder, problems)
-        return values
     options: dict[
         str, click.Option
     ] = {}  # by their long names without dashes in front, or by the letter of one that has none
-    for option in _list_settable_options(command):
+    for option in settable:
         long = [name.removeprefix("--") for name in option.opts if name.startswith("--")]
         options |= dict.fromkeys(long or [name.lstrip("-") for name in option.opts], option)
     for key, value in table.items():
