@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import builders as b
 import pytest
@@ -229,10 +230,34 @@ def test_a_mistake_is_one_clear_error_and_nothing_is_written(results, tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
 
-def test_without_an_output_it_says_what_is_needed(results):
-    result = call(results)
-    assert result.exit_code == ExitCode.USAGE
-    assert "-o" in result.output
+def test_without_an_output_it_writes_a_page_of_that_name(results, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done(results, "--template", "lecture", "--static")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_the_page_is_opened_in_the_browser_once_it_is_written(results, tmp_path, monkeypatch):
+    """A folder's index too; where there is no browser it says where the page is."""
+    opened = []
+
+    def browse(address):
+        path = Path(address.removeprefix("file://"))
+        opened.append((path.name, path.read_text(encoding="utf-8")[:15]))
+        return len(opened) == 1
+
+    monkeypatch.setattr("webbrowser.open", browse)
+    monkeypatch.chdir(tmp_path)
+    lecture = (results, "--template", "lecture", "--static", "--open", "-o")
+    assert "no browser" not in done(*lecture, "page.html").output
+    assert "open folder/index.html yourself" in done(*lecture, "folder").output
+    assert opened == [("page.html", "<!DOCTYPE html>"), ("index.html", "<!DOCTYPE html>")]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"), [(["-o", "x.md"], "x.md is no HTML page"), (["--check"], "--check writes nothing")]
+)
+def test_what_is_no_page_cannot_be_opened(results, more, said):
+    assert said in str(call(results, "--open", *more).exception)
 
 
 def test_a_place_that_cannot_be_written_is_named(results, tmp_path):

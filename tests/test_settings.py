@@ -316,8 +316,8 @@ def test_every_option_of_every_command_can_be_set(tmp_path):
         for option in options:
             name = next((each for each in option.opts if each.startswith("--")), option.opts[0]).lstrip("-")
             value = value_of(option)
-            several = option.multiple or option.nargs != 1
-            found.append(f"{name} = {json.dumps([value] if several else value)}")
+            given = [value] * option.nargs if option.nargs > 1 else value
+            found.append(f"{name} = {json.dumps([given] if option.multiple else given)}")
         return [*found, *below]
 
     (tmp_path / "pyproject.toml").write_text("\n".join(lines(cli, "tool.cnnbench")) + "\n")

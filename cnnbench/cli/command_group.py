@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cnnbench.cli.foreign_words import answer_command
 from cnnbench.plain_text import suggest_choices
 
 
@@ -17,5 +18,17 @@ class CommandGroup(click.Group):
         names = self.list_commands(ctx)
         if args[0] in names or args[0].startswith("-") or ctx.resilient_parsing:  # resilient: the shell completes
             return super().resolve_command(ctx, args)
-        what = " ".join((*ctx.command_path.split()[1:], args[0]))
-        raise click.UsageError(f"no command {what!r}{suggest_choices(args[0], names)}", ctx)
+        words = (*ctx.command_path.split()[1:], args[0])
+        meant = answer_command(words) or (_answer_name(args[0]) if len(words) == 1 else None)
+        raise click.UsageError(f"no command {' '.join(words)!r}{meant or suggest_choices(args[0], names)}", ctx)
+
+
+def _answer_name(word: str) -> str | None:
+    """What to type for the name of a suite or workload; None for any other word."""
+    from cnnbench.plan.suite import list_suites_with, suite_names
+
+    if word in suite_names():
+        return f"; it is a suite: `cnnbench run {word}`"
+    if having := list_suites_with(word):
+        return f"; it is a workload: `cnnbench explain {word}`, or run a suite that has it: {', '.join(having)}"
+    return None

@@ -22,6 +22,7 @@ import click
 from cnnbench import __version__
 from cnnbench.cli import completion, verbosity
 from cnnbench.cli.command_group import CommandGroup
+from cnnbench.cli.foreign_words import answer_option
 from cnnbench.errors import CnnbenchError, ExitCode
 from cnnbench.plain_text import printable
 
@@ -234,6 +235,8 @@ def _exit_code(arguments: Sequence[str]) -> int:
         return _print_error(error.format_message(), ExitCode.USAGE, prefix="")
     except click.ClickException as error:
         message = error.format_message()
+        if isinstance(error, click.NoSuchOption):
+            message = _answer_option(error) or message
         if isinstance(error, click.UsageError):
             message += f"\ntry `{error.ctx.command_path if error.ctx else 'cnnbench'} --help`"
         return _print_error(message, ExitCode.USAGE)
@@ -253,6 +256,17 @@ def _exit_code(arguments: Sequence[str]) -> int:
         hint = "run again with -v for the traceback, and report it with the command"
         return _print_error(f"internal error, {type(error).__name__}: {error}; {hint}", ExitCode.INTERNAL_ERROR)
     return ExitCode.DONE
+
+
+def _answer_option(error: click.NoSuchOption) -> str | None:
+    """What to type for an option of another tool, or of `run` written before its name; None if nothing is known."""
+    names = error.ctx.command_path.split()[1:] if error.ctx else []
+    if meant := answer_option(names, error.option_name):
+        return f"no option {error.option_name}{meant}"
+    run = cli.get_command(click.Context(cli), "run") if not names else None
+    if run and any(error.option_name in each.opts for each in run.params):
+        return f"no option {error.option_name} before a command; write it after one: `cnnbench run {error.option_name} ...`"
+    return None
 
 
 def _describe(error: OSError) -> str:

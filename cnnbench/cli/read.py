@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -295,6 +296,12 @@ def compare(base: str, new: str, results: Path | None, tolerance: float, destina
     Only equal work is divided. Of several runs of a row the newest counts. A verdict is of these measurements alone: the
     exit code is 0 whatever it is, and 3 where nothing can be divided.
     """
+    if is_json(base) and is_json(new) and Path(base).is_file():
+        raise UsageError(
+            f"{base}, {new}: files of another tool, one process each, whose difference may be noise. "
+            f"`cnnbench show {shlex.join((base, new))}` prints pytest-benchmark's side by side, `pytest-benchmark compare` "
+            "divides them, and `cnnbench check --base REF` says whether code became slower"
+        )
     first, second = load_sides((base, new), results)
     destination.emit(compare_sides(first, second, tolerance))
 

@@ -196,6 +196,10 @@ def _convert_value(option: click.Option, value: Any, folder: Path) -> Any:
         return _convert_single_value(option, value, folder)
     if not isinstance(value, list):
         raise _InvalidValue("must be a list")
+    if isinstance(option.type, click.Tuple):
+        if any(not isinstance(each, list) or list(map(type, each)) != [str] * option.nargs for each in value):
+            raise _InvalidValue(f"must be a list of lists of {option.nargs} texts")
+        return value
     return [_convert_single_value(option, each, folder) for each in value]
 
 
