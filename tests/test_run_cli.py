@@ -94,6 +94,23 @@ def test_failures_are_said_again_at_the_end_with_what_resume_does_not_do(run) ->
     assert not any(line.endswith("--resume") for line in tail)
 
 
+def test_settings_of_the_command_line_are_in_the_record_and_in_the_command_that_resumes(run) -> None:
+    """Without them nothing is resumed: the suite is another one."""
+    changed = ("-s", "block_steps=3", "-L", "size", "128, 256", "--warmup", "2")
+    code, _, err = run("ok", "ctrl-c", more=changed)
+    going_on = next(line for line in err if line.startswith("next"))
+    words = "run s.toml --results results --set block_steps=3 --sweep size '128, 256' --warmup 2 --resume"
+    assert going_on == f"next      cnnbench {words}"
+    header = ledger().header
+    assert header.options["set"] == "block_steps=3 size=128,256 warmup_steps=2"
+    assert {(job.size, job.block_steps, job.warmup_steps) for job in header.plan} == {(128, 3, 2), (256, 3, 2)}
+    assert code == ExitCode.INTERRUPTED
+    assert run("ok", more=("--resume",))[0] == ExitCode.USAGE
+    STATUSES[:] = ["ok"] * (len(header.plan) - 1)
+    assert run_cli(shlex.split(words)) == 0
+    assert len(ledger().records) == len(header.plan) + 1
+
+
 def test_an_interrupted_run_names_what_is_saved_and_the_command_that_goes_on(run) -> None:
     """Word for word: the command said is run, and does the rest."""
     code, out, err = run("ok", "ctrl-c", more=("--timeout", "60", "--no-progress"))

@@ -73,7 +73,7 @@ def _refuse_output(value: str | None) -> None:
 @make_option(
     "-L --sweep sweeps",
     "Measure with each of these values, as a list in a suite: -L batch_size 64,128.",
-    (str, str),
+    click.Tuple([str, str]),
     multiple=True,
     metavar="KEY V1,V2",
 )

@@ -4,6 +4,8 @@
 results = "measured"                  # of every command that has a results directory
 [run]                                 # [tool.cnnbench.run] in a pyproject.toml
 device = "cpu"
+[check.calibrate]                     # a command below another
+blocks = 40
 ```
 
 Keys are the long names of a command's options, with - or _; a relative path is relative to the file. What there is to
