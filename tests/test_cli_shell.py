@@ -150,7 +150,7 @@ def test_a_command_nobody_knows_is_answered_with_the_nearest_or_with_all(capsys:
     assert f"choose from {', '.join(name for name in COMMANDS if ' ' not in name)}\n" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--nosuch"], ["list", "--nosuch"], ["list", "nosuch"], ["validate"], ["run"]])
+@pytest.mark.parametrize("arguments", [["--nosuch"], ["list", "--nosuch"], ["list", "nosuch"], ["validate"], ["merge"]])
 def test_wrong_usage_is_an_error_with_the_help_to_read(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
