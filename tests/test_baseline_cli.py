@@ -1,4 +1,4 @@
-"""The command `baseline`: what is stored where, every exit code, names that do nothing, files that were edited."""
+"""The command `check baseline`: what is stored where, every exit code, names that do nothing, files that were edited."""
 
 from __future__ import annotations
 

@@ -109,6 +109,8 @@ def test_what_cannot_be_read_is_one_clear_error_each(
         (("--inject", "5", "--blocks", 6), "--blocks makes no sense with --inject"),
         (("--inject", "--from", blocks), "--from makes no sense with --inject"),
         (("--inject", "wide"), "write a percentage"),
+        (("--inject", "-o", blocks), "the records need a folder"),
+        ((suite, "-o", tmp_path), "a folder; the profile is one file"),
         ((suite, "--max-blocks", 8), "--max-blocks needs --inject"),
         ((suite, "--no-profile"), "--no-profile needs --inject"),
         ((suite, "--tolerance", "auto"), "auto needs --inject"),

@@ -120,6 +120,12 @@ def test_a_relative_path_is_relative_to_the_file(tmp_path, told):
     assert told()["page"] == str(Path.home() / "x")
 
 
+def test_a_table_of_a_command_s_former_name_is_answered_with_today_s(tmp_path):
+    (tmp_path / "cnnbench.toml").write_text("[fleet]\n")
+    with pytest.raises(UsageError, match=r"fleet: no such command; here it is `cnnbench cluster`"):
+        load_settings(cli, tmp_path)
+
+
 def test_a_command_with_others_below_it_has_a_table_and_variables_as_they_have(tmp_path, monkeypatch, capsys):
     """`[check]` is for `check`, `[check.replay]` for `check replay`; so are CNNBENCH_CHECK_... and CNNBENCH_CHECK_REPLAY_..."""
     (tmp_path / "cnnbench.toml").write_text("[check]\nbase = 'nosuch'\n[check.baseline.list]\nformat = 'json'\n")

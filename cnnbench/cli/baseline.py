@@ -76,7 +76,7 @@ def save_command(
 ) -> None:
     """Store the runs under PATHS (default: the results) as baseline NAME: their names and digests, no copies.
 
-    Of each row the runs under its newest run's conditions (machine, torch, driver, timing rule) are kept.
+    Keeps the runs of each row that have the conditions of its newest run (machine, torch, driver, timing rule).
     """
     from cnnbench.analysis import process_table
     from cnnbench.analysis.stats import LEAST_RUNS
@@ -129,7 +129,7 @@ def list_command(machine_id: str | None, results: Path, destination: out.Destina
 @_output_options
 @gather_values
 def show_command(name: str, machine_id: str | None, results: Path, destination: out.Destination) -> None:
-    """Show what baseline NAME expects of the next run, and whether the ledgers of its runs are still there."""
+    """Show what baseline NAME predicts for the next run, and whether the ledgers of its runs are still there."""
     from cnnbench.regression.saved_baseline import load_baseline
     from cnnbench.report.history import build_contents
 
@@ -169,13 +169,13 @@ def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
 @MACHINE
 @make_option(
     "--inconclusive",
-    "Whether too few stored runs, or a check that cannot tell, end with exit 4 or with 0.",
+    "Exit 4 or 0 if there are too few stored runs, or a check that cannot decide.",
     click.Choice(["fail", "warn"]),
     default="fail",
 )
 @make_option(
     "--check/--no-check check",
-    "Settle suspicious times by the paired check.  [default: check]",
+    "Run the paired check on suspicious times.  [default: check]",
     default=True,
     show_default=False,
 )
@@ -191,9 +191,9 @@ def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
 def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...], results: Path, **options: Any) -> None:
     """Compare the newest run under PATHS (default: the results) with baseline NAME of its machine.
 
-    Exit 1 if a deterministic metric changed, 3 if the conditions are others, 5 if a record is missing, 4 if there are too
-    few stored runs. A suspicious time alone fails nothing: it starts `cnnbench check` of both commits for the suspicious
-    rows, whose verdict counts as it does there (1, 3, 4, 5). Where that cannot be, a warning says why.
+    Exit 1 if a deterministic metric changed, 3 if the conditions differ, 5 if a record is missing, 4 if there are too few
+    stored runs. A suspicious time alone fails nothing: it starts `cnnbench check` of both commits for the suspicious rows,
+    whose exit code counts (1, 3, 4, 5). If that is impossible, a warning says why.
     """
     from cnnbench.analysis import process_table
     from cnnbench.regression import saved_baseline, screen

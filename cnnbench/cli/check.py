@@ -215,6 +215,11 @@ def calibrate(context: click.Context, /, **options: Any) -> None:
         if options[name]:
             flag = next(each.opts[-1] for each in context.command.params if each.name == name)
             raise UsageError(f"{flag} {'makes no sense with' if injected else 'needs'} --inject")
+    output = options["output"]
+    if output is not None and output.exists() and output.is_dir() != injected:
+        raise UsageError(
+            f"-o {output}: {'the records need a folder' if injected else 'a folder; the profile is one file'}"
+        )
     if not injected:
         if options["tolerance"] == "auto":
             raise UsageError("--tolerance auto needs --inject: without it write a percentage, such as 5%")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": ("cnnbench.cli.measure:run", "Measure the jobs of a suite and print their table."),
     "devices": ("cnnbench.cli.measure:devices", "Show each processor with its theoretical and measured peaks."),
-    "doctor": ("cnnbench.cli.measure:doctor", "Say what is wrong for benchmarking here, and what to do."),
+    "doctor": ("cnnbench.cli.measure:doctor", "Say what disturbs measurements here, and what to do."),
     "profile": ("cnnbench.cli.measure:profile", "Show where a training step's time goes, variant by variant."),
     "show": ("cnnbench.cli.read:show", "Print the table of results, or of pytest-benchmark's files."),
     "report": ("cnnbench.cli.read:report", "Make a page, document or tables of results, with charts."),

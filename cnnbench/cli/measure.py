@@ -80,7 +80,7 @@ def _refuse_output(value: str | None) -> None:
 @make_option("--warmup", "Warm-up steps, not timed, instead of the suite's number.", click.IntRange(0, 1_000_000))
 @make_option("--seed", "Seed of the plan's order and of every job. [default: random, recorded]", click.IntRange(min=0))
 @THREADS
-@make_option("--timeout", "Limit for each process.", click.FloatRange(min=0, min_open=True), metavar="SECONDS")
+@make_option("--timeout", "Time limit for each process.", click.FloatRange(min=0, min_open=True), metavar="SECONDS")
 @make_flag("--project", "Project whole jobs from steady steps instead of running them to the end.")
 @make_option(
     "--copies",
@@ -97,7 +97,7 @@ def _refuse_output(value: str | None) -> None:
 @make_option("--node-rank", "Which of them this one is.", click.IntRange(min=0), default=0)
 @make_option("--rdzv", "Their rendezvous: a free port of machine 0, as the others reach it.", metavar="HOST:PORT")
 @make_option(
-    "--rdzv-timeout", "How long a machine waits for the others, at every job.", COUNT, metavar="SECONDS", default=600
+    "--rdzv-timeout", "How long a machine waits for the others, for each job.", COUNT, metavar="SECONDS", default=600
 )
 @make_flag("--energy", "Measure energy too, where a counter is readable (adds 15 s per process).")
 @DATA_DIR
@@ -128,7 +128,7 @@ def run(context: click.Context, /, **_: Any) -> None:
 
 
 @click.command
-@make_flag("--measure", "Measure the peaks now (matrix products, one process a size) and keep them.")
+@make_flag("--measure", "Measure the peaks now (matrix products, one process for each size) and store them.")
 @THREADS
 @json_option("Print JSON (its schema: cnnbench schema devices).")
 def devices(measure: bool, threads: int | None, as_json: bool) -> None:
@@ -223,7 +223,7 @@ def _print_devices(report: DevicesReport) -> None:
 @click.command
 @json_option("Print JSON (its schema: cnnbench schema doctor).")
 def doctor(as_json: bool) -> None:
-    """Look for what spoils measurements here and say what to do; exit 3 where a run would be worthless."""
+    """Look for what disturbs measurements here and say what to do; exit 3 if a run would be worthless."""
     from cnnbench.devices import nvml
     from cnnbench.machine.doctor import diagnose, is_unfit, probe_host
     from cnnbench.machine.fingerprint import cpu_device, fingerprint
@@ -255,10 +255,10 @@ def doctor(as_json: bool) -> None:
 @THREADS
 @make_option("--steps", "Steps timed, and then profiled.", click.IntRange(1, 10_000), default=20)
 @make_option("--warmup", "Warm-up steps, neither timed nor profiled.", click.IntRange(0, 10_000), default=5)
-@make_option("--top", "Operators shown of each rung; JSON has all.", COUNT, default=12)
+@make_option("--top", "Operators shown for each variant; JSON has all.", COUNT, default=12)
 @make_option(
     "--trace",
-    "Also write a Chrome trace of each rung into DIR (for ui.perfetto.dev or chrome://tracing).",
+    "Also write a Chrome trace of each variant into DIR (for ui.perfetto.dev or chrome://tracing).",
     FOLDER,
     metavar="DIR",
 )
@@ -267,11 +267,11 @@ def doctor(as_json: bool) -> None:
 @DATA_DIR
 @click.pass_context
 def profile(context: click.Context, /, name: str, **given: Any) -> None:
-    """Show where a step of WORKLOAD spends its time: the reference step and every tuned rung, operator by operator.
+    """Show where a step of WORKLOAD spends its time: the reference step and every tuned variant, operator by operator.
 
-    WORKLOAD is a name (`cnnbench list workloads`) or a Python file. Each rung runs in a fresh process, first without the
-    profiler, then with it. With execution=... or division=... only that is profiled. A profile is no measurement, and none of
-    it is kept. Exit 5 where a rung failed, or none could be profiled.
+    WORKLOAD is a name (`cnnbench list workloads`) or a Python file. Each variant runs in a fresh process, first without the
+    profiler, then with it. With execution=... or division=... only that is profiled. A profile is no measurement and is not
+    stored. Exit 5 if a variant failed, or none could be profiled.
     """
     from cnnbench import naming, workloads
     from cnnbench.machine.inventory import select

@@ -105,7 +105,7 @@ def make_report(selection: Selection, *, with_lecture: bool = False, only: str |
 @make_flag("--open open_page", "Open the HTML page in the browser when it is written.")
 @make_option(
     "--template",
-    "All there is; the lecture's table alone; or two sides (give BASE NEW instead of PATHS, as for compare).",
+    "full: everything; lecture: the lecture's table alone; compare: two sides (BASE NEW instead of PATHS).",
     click.Choice(["full", "lecture", "compare"]),
     default="full",
 )
@@ -118,7 +118,7 @@ def make_report(selection: Selection, *, with_lecture: bool = False, only: str |
 @make_flag("--static", "Charts as SVG alone: no script draws them, nothing bundled.")
 @make_option(
     "--price-per-hour prices",
-    "Cost of the job at that price an hour; KEY is MACHINE[/DEVICE], without it the price holds for all.",
+    "Price per hour, to compute the cost of the job; KEY is MACHINE[/DEVICE], without it the price is for all.",
     multiple=True,
     metavar="[KEY=]PRICE",
 )
@@ -140,7 +140,7 @@ def report(selection: Selection, output: Path, into: Path | None, check: bool, o
     """Make a report of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else the settings',
     else ./results).
 
-    One HTML file holds everything it needs and asks nothing of a network. Of several runs of one row the newest is shown.
+    One HTML file has everything it needs and loads nothing from a network. The newest run of each row is shown.
     """
     from cnnbench.report import report_files
     from cnnbench.report.render import markdown
@@ -283,7 +283,7 @@ def _parse_prices(given: Sequence[str]) -> tuple[Price, ...]:
 @click.argument("base")
 @click.argument("new")
 @results_option("Where names are looked up")
-@tolerance_option("Two times are the SAME where the whole interval of their ratio lies within this.")
+@tolerance_option("Two times are the SAME if the whole interval of their ratio is within this.")
 @format_option()
 @OUTPUT
 @gather_values
@@ -293,8 +293,8 @@ def compare(base: str, new: str, results: Path | None, tolerance: float, destina
     A side is a path (a ledger, or a folder of them) or a name: a machine's id or a run's, the beginning of one, or a key
     MACHINE/DEVICE[/THREADS] such as box/cuda:0 or box/cpu/2. `reference` and results/reference are the published rows.
 
-    Only equal work is divided. Of several runs of a row the newest counts. A verdict is of these measurements alone: the
-    exit code is 0 whatever it is, and 3 where nothing can be divided.
+    Only equal work is divided, and the newest run of each row counts. A verdict is about these measurements alone: the exit
+    code is 0 for every verdict, and 3 if nothing can be divided.
     """
     if is_json(base) and is_json(new) and Path(base).is_file():
         raise UsageError(
@@ -324,7 +324,7 @@ def compare_sides(base: LoadedResults, new: LoadedResults, tolerance: float) -> 
 @filter_option("Only rows whose text contains FILTER, as for `cnnbench run`.")
 @make_option("--job workloads", "Only this workload, such as mnist-cnn.", metavar="WORKLOAD", multiple=True)
 @MACHINE
-@make_option("--format format_", "Of the table.  [default: table]", click.Choice(TABLE_FORMATS))
+@make_option("--format format_", "Format of the table.  [default: table]", click.Choice(TABLE_FORMATS))
 @make_option(
     "-o --output",
     "Write to a file instead: .svg or .png is the picture, .html both, any other the table.",
@@ -336,7 +336,7 @@ def history(
 ) -> None:
     """Show each row under PATHS (default: $CNNBENCH_RESULTS, else ./results) over all its runs, oldest first.
 
-    Each run has its step time with its interval, the change against the run before, and from the ninth on whether it fell
+    Prints for each run its step time with its interval, the change from the run before, and from the ninth on whether it is
     where the eight or more before it predict. Machines, work and timing rules are never mixed.
     """
     from cnnbench.analysis.history import build_history
@@ -381,7 +381,7 @@ def history(
 @PATHS
 @make_option(
     "--to target",
-    "pytest-benchmark and github-action-benchmark take one run; csv any number.",
+    "Format: pytest-benchmark and github-action-benchmark take one run, csv any number.",
     click.Choice(["pytest-benchmark", "github-action-benchmark", "csv"]),
     required=True,
 )
@@ -393,7 +393,8 @@ def history(
 def export(target: str, selection: Selection, destination: Destination) -> None:
     """Write the results under PATHS (default: $CNNBENCH_RESULTS, else ./results) in another tool's format.
 
-    A round of theirs is a process of ours: its datum is the process's median step time. csv has a line for each process.
+    A process becomes a round in pytest-benchmark's sense: its datum is the process's median step time. csv has a line for each
+    process.
     """
     from cnnbench.bridges import exports
     from cnnbench.report import escaping

@@ -24,6 +24,7 @@ from typing import Any
 
 import click
 
+from cnnbench.cli.foreign_words import answer_command
 from cnnbench.errors import UsageError
 from cnnbench.plain_text import format_value, suggest_choices, suggest_nearest
 
@@ -162,7 +163,8 @@ def _check_command(
                 continue  # an option of a command that has others below it
             del table[name]
             if found is None:
-                problems.append(f"{shown}: no such command{suggest_choices(name, names)}")
+                meant = answer_command((name,)) if more else None  # the root's: a command of another name
+                problems.append(f"{shown}: no such command{meant or suggest_choices(name, names)}")
             elif not isinstance(inner, dict):
                 problems.append(f"{shown} must be a table, {_format_heading(below).strip()}")
             else:

@@ -162,7 +162,7 @@ def fetch_command(context: click.Context, data_dir: Path | None) -> None:
 @data.command
 @DATA_DIR
 def verify_command(data_dir: Path | None) -> None:
-    """Print a line a file: the SHA-256 of its decompressed contents, the file, OK or BAD."""
+    """Print a line for each file: the SHA-256 of its decompressed contents, the file, OK or BAD."""
     from cnnbench.data import mnist
 
     directory, problems = data_dir or find_data_cache(), []
