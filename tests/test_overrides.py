@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 import test_suite
 from hypothesis import given
 from hypothesis import strategies as st
+from test_user_workload import NET
 
+from cnnbench import workloads
 from cnnbench.errors import SuiteError, UsageError
 from cnnbench.plan.overrides import describe_overrides, read_overrides
 from cnnbench.plan.suite import find_suite, load_suite
@@ -17,6 +20,12 @@ from cnnbench.plan.suite import find_suite, load_suite
 CNN = 'workload = "mnist-cnn"\n'
 TWO = f'{CNN}[[job]]\nworkload = "gemm"\nsize = 64\n'
 Texts = dict[str, list[str]]
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    yield
+    workloads.forget_files()
 
 
 @st.composite
@@ -67,6 +76,30 @@ def test_a_key_changes_the_jobs_that_take_it_and_no_other(tmp_path: Path) -> Non
         ("gemm", plain, "bf16"),
     ]
     assert {cell["warmup_steps"] for cell in changed.combinations("cpu")} == {7}
+
+
+def test_a_value_that_only_some_workloads_take_changes_their_jobs(tmp_path: Path) -> None:
+    """A product has steady steps alone: `clock=accuracy` is for the network beside it."""
+    path = test_suite.write(tmp_path, f"[[job]]\n{TWO}")
+    changed = load_suite(path, read_overrides(["clock=accuracy", "target=0.9", "epochs=1"]))
+    assert [cell["clock"] for cell in changed.combinations("cpu")] == ["accuracy", "steady"]
+
+
+def test_the_suite_is_not_changed_for_who_reads_it_next(tmp_path: Path) -> None:
+    path = test_suite.write(tmp_path, f"[[job]]\n{TWO}")
+    before = load_suite(path)
+    load_suite(path, read_overrides(["batch_size=1"]))
+    assert load_suite(path) == before
+
+
+def test_a_workload_of_a_file_takes_settings_as_any(tmp_path: Path) -> None:
+    """The suite's path to it is relative to the suite, that of `--set` to this folder."""
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.py").write_text(NET.replace('"my-net"', f'"{name}"'))
+    path = test_suite.write(tmp_path, '[[job]]\nworkload = "one.py"\n')
+    for more, name in (([], "one"), ([f"workload={tmp_path / 'two.py'}"], "two")):
+        (cell,) = load_suite(path, read_overrides(["batch_size=32", *more])).combinations("cpu")
+        assert (cell["workload"], cell["batch_size"]) == (name, 32)
 
 
 def test_a_workload_replaces_those_of_its_kind_and_several_make_a_job_each(tmp_path: Path) -> None:
@@ -156,13 +189,21 @@ def test_what_the_suite_cannot_be_is_said_of_the_suite_as_changed(
 
 
 def test_a_broken_suite_is_named_as_without_them(tmp_path: Path) -> None:
-    for text in ("", "job = 3\n", "[[job]]\n", "[[job]]\nworkload = 3\n", '[[job]]\nworkload = "nosuch"\n'):
+    for text in (
+        "",
+        "job = 3\n",
+        "[[job]]\n",
+        "[[job]]\nworkload = 3\n",
+        '[[job]]\nworkload = "nosuch"\n',
+        "job = [3]\n",
+    ):
         path = test_suite.write(tmp_path, text)
         with pytest.raises(SuiteError) as plain:
             load_suite(path)
-        with pytest.raises((SuiteError, UsageError)) as changed:
-            load_suite(path, read_overrides(["repeats=3"]))
-        assert str(changed.value) == str(plain.value).replace("x.toml:", "x.toml with repeats=3:")
+        for setting in ("repeats=3", "batch_size=3"):
+            with pytest.raises(SuiteError) as changed:
+                load_suite(path, read_overrides([setting]))
+            assert str(changed.value) == str(plain.value).replace("x.toml:", f"x.toml with {setting}:")
 
 
 def test_they_are_described_as_they_were_typed() -> None:

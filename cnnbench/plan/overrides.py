@@ -7,11 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cnnbench import workloads
 from cnnbench.errors import UsageError, WorkloadError
-from cnnbench.plan.job_keys import FROM_ELSEWHERE, KEYS, TOP_KEYS, Key, describe_unknown_key, keys_for, split_setting
+from cnnbench.plan.job_keys import (
+    FROM_ELSEWHERE,
+    KEYS,
+    TOP_KEYS,
+    Key,
+    describe_unknown_key,
+    keys_for,
+    read_choices,
+    split_setting,
+)
 
 Overrides = Mapping[str, Any]
 """Values by key, as a suite's file would have them: one value, or a list of them."""
@@ -71,38 +80,46 @@ def _format(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def apply_overrides(table: Mapping[str, Any], overrides: Overrides, folder: Path) -> dict[str, Any]:
-    """The suite's table with the values in place of its own: a job's key in every job whose workload takes it.
+class _Place(NamedTuple):
+    """A job's table, the name of its workload, and the keys that may be set in it; none of a job that cannot be read."""
 
-    A workload replaces those of its own kind, networks or products. `folder` is where the suite's files of workloads are. Raises
-    UsageError for a key that no job takes.
+    job: Any
+    workload: str | None
+    keys: Mapping[str, Key]
+
+
+def apply_overrides(table: Mapping[str, Any], overrides: Overrides, folder: Path) -> dict[str, Any]:
+    """The suite's table with the values in place of its own: a job's key in every job whose workload takes the value.
+
+    A value that no workload takes is put into every job with its key, for the suite's reader to name the mistake. A workload
+    replaces those of its own kind, networks or products. `folder` is where the suite's files of workloads are. Raises
+    UsageError for a key that no job has.
     """
     top = {name: value for name, value in overrides.items() if name in TOP_KEYS}
     jobs = table.get("job")
-    if not isinstance(jobs, list) or len(top) == len(overrides):
+    if not isinstance(jobs, list):
         return {**table, **top}
-    used: set[str] = set()
-    changed = [made for job in jobs for made in _change_job(job, overrides, folder, used)]
-    unused = [name for name in overrides if name not in used and name not in TOP_KEYS]
-    if unused:
-        names = dict.fromkeys(str(job.get("workload")) for job in changed if isinstance(job, dict))
-        raise UsageError(f"--set {unused[0]}: no job takes it; the workloads are {', '.join(names)}")
-    return {**table, **top, "job": changed}
+    places = [place for job in jobs for place in _choose_workloads(job, overrides.get("workload", []), folder)]
+    for name, value in overrides.items():
+        having = [place for place in places if name in place.keys]
+        if name not in TOP_KEYS and not having and all(place.workload for place in places):
+            names = ", ".join(dict.fromkeys(str(place.workload) for place in places))
+            raise UsageError(f"--set {name}: no job takes it; the workloads are {names}")
+        taking = [place for place in having if not read_choices(name, place.keys[name], value)[1]]
+        for place in taking or having:
+            place.job[name] = place.workload if name == "workload" else value
+    return {**table, **top, "job": [place.job for place in places]}
 
 
-def _change_job(job: Any, overrides: Overrides, folder: Path, used: set[str]) -> Iterator[Any]:
-    """The job with what it takes of the values, once for each workload; `used` gets the keys that it took."""
+def _choose_workloads(job: Any, wanted: Any, folder: Path) -> Iterator[_Place]:
+    """A copy of the job for each workload wanted that is of its own workload's kind, else one with its own."""
     try:
-        workload = workloads.find(job["workload"], folder)
+        own = workloads.find(job["workload"], folder)
     except (WorkloadError, KeyError, TypeError):  # a mistake that the suite's reader names
-        yield job
+        yield _Place(job, None, {})
         return
-    wanted = overrides.get("workload", [])
     replacing = map(workloads.find, wanted if isinstance(wanted, list) else [wanted])
-    fitting = [each for each in replacing if each.kind == workload.kind]
-    if fitting:
-        used.add("workload")
-    for each in fitting or [workload]:
-        mine = {name: value for name, value in overrides.items() if name != "workload" and name in keys_for(each)}
-        used |= set(mine)
-        yield {**job, "workload": each.name, **mine}
+    fitting = [each for each in replacing if each.kind == own.kind]
+    for each in fitting or [own]:
+        keys = {name: key for name, key in keys_for(each).items() if name != "workload"}
+        yield _Place(dict(job), each.name, keys | ({"workload": Key()} if fitting else {}))
