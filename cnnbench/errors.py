@@ -31,7 +31,7 @@ class ExitCode(IntEnum):
     INCONCLUSIVE = 4, "inconclusive"
     JOB_FAILED = (
         5,
-        "a job failed, missed its target or is missing (`merge`: a run still going on was left out; `fleet`: Slurm or a "
+        "a job failed, missed its target or is missing (`merge`: a run still going on was left out; `cluster`: Slurm or a "
         "node did not do what was asked)",
     )
     INTERNAL_ERROR = 70, "an error in cnnbench itself; run again with `-v` for its traceback, and report it"

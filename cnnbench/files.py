@@ -143,13 +143,15 @@ class LockedFile:
             _take_lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self.close()
-            no_locks = f"cannot be locked: {error.strerror}; choose a file system with locks (flock) with -o DIR"
+            no_locks = f"cannot be locked: {error.strerror}; choose a file system with locks (flock) with --results DIR"
             raise LedgerError(f"{path}: {no_locks if isinstance(error, NoLocksError) else self.held}") from error
 
     @classmethod
     def create(cls, path: Path) -> Self:
         """Make and lock a file that must not be there yet. Raises LedgerError; then no part of it is left."""
-        with explain_refusal(LedgerError, f"{path}: cannot write results there", "choose another place with -o DIR"):
+        with explain_refusal(
+            LedgerError, f"{path}: cannot write results there", "choose another place with --results DIR"
+        ):
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:

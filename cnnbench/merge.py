@@ -357,7 +357,7 @@ def _bring(target: Path, content: bytes, before: bytes | None, *, dry_run: bool)
                     raise ChangedError(f"{target}: changed while merging; merge again")
         if dry_run:
             return
-        with files.explain_refusal(FileError, f"{target}: cannot write", "choose another place with -o DIR"):
+        with files.explain_refusal(FileError, f"{target}: cannot write", "choose another place with --results DIR"):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 files.write_file(target, content, replace=before is not None)

@@ -77,7 +77,7 @@ def place_label(job: Job) -> str:
 
 
 def place_key(machine_id: str, job: Job) -> str:
-    """The place as `--baseline` takes it: machine, device and, on a CPU, threads."""
+    """The place as `--relative-to` takes it: machine, device and, on a CPU, threads."""
     return f"{machine_id}/{job.device}" + ("" if job.threads is None else f"/{job.threads}")
 
 

@@ -76,7 +76,7 @@ class Writer(LockedFile):
 
     def append(self, line: BaseModel) -> str:
         """Write one line and bring it to disk; returns its text. Raises LedgerError (disk full, say), leaving no part of it."""
-        cannot, remedy = "write results there", "choose another place with -o DIR"
+        cannot, remedy = "write results there", "choose another place with --results DIR"
         if isinstance(line, Record):
             line = line.model_copy(update={"prev": self.last_digest})
             cannot, remedy = "append a record", "free space there and --resume"

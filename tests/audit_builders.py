@@ -68,7 +68,7 @@ def priced() -> Made:
 @cache
 def over_another() -> Made:
     """Page, document and tables with speed-ups over another machine's CPU."""
-    return Made("--baseline", BASELINE, outputs=["page.html", "page.md", "page.csv", "page.json"])
+    return Made("--relative-to", BASELINE, outputs=["page.html", "page.md", "page.csv", "page.json"])
 
 
 @cache

@@ -20,6 +20,7 @@ WORDS: Mapping[str, Sequence[Sequence[str]]] = {
     "ingest": (("ingest",), ("show",)),
     "outsize": (("outsize",), ("explain", "output-size")),
     "--baseline": (("--baseline",), ("--relative-to",)),
+    "--output": (("--output",), ("--results",)),
 }
 """Commands and options by today's name: how trees spell them, the first that the tree's help lists is taken.
 
@@ -186,7 +187,7 @@ def _exports(inputs: Path, frozen: Path) -> Iterator[Case]:
         )
         yield Case(
             f"{name}/merge",
-            (Step(("merge", "results", "-o", "merged", "--json"), "json"), step("show", "merged", form="json")),
+            (Step(("merge", "results", "--output", "merged", "--json"), "json"), step("show", "merged", form="json")),
             {"results": folders[name]},
         )
     theirs = {path.name: path for path in sorted((frozen / "theirs").glob("*.json"))}

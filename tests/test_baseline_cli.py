@@ -1,4 +1,4 @@
-"""The command `baseline`: what is stored where, every exit code, names that do nothing, files that were edited."""
+"""The command `check baseline`: what is stored where, every exit code, names that do nothing, files that were edited."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_one_name_may_stand_for_each_machine(results):
     call(results, "save", "main", "--machine", b.MACHINE_ID)
     assert "2 machines have one" in call(results, "show", "main", code=ExitCode.USAGE)
     assert "3 runs of 1 row" in call(results, "show", "main", "--machine", "other")
-    call(results, "rm", "main", "--machine", "other")
+    call(results, "remove", "main", "--machine", "other")
     assert "10 runs of 1 row" in call(results, "show", "main")
 
 
@@ -186,7 +186,7 @@ def test_a_broken_file_is_noticed_by_every_command_that_uses_it(results):
     call(results, "save", "main")
     path = results / b.MACHINE_ID / "baselines.toml"
     path.write_text(path.read_text().replace("saved_at", "saved at"))
-    for command in (("list",), ("show", "main"), ("judge", "main"), ("rm", "main"), ("save", "other")):
+    for command in (("list",), ("show", "main"), ("judge", "main"), ("remove", "main"), ("save", "other")):
         assert f"{path}: cannot be read: " in call(results, *command, code=ExitCode.USAGE)
 
 
@@ -214,7 +214,7 @@ def test_figures_stored_by_an_earlier_cnnbench_say_what_to_do(results):
     assert "10 runs of 1 row" in call(results, "show", "main")
 
 
-@pytest.mark.parametrize("command", ["save", "show", "rm", "judge"])
+@pytest.mark.parametrize("command", ["save", "show", "remove", "judge"])
 @pytest.mark.parametrize("name", ["../main", "a/b", "..", "", "*", "a\nb", "$(id)"])
 def test_a_name_that_is_no_name_touches_nothing(results, command, name):
     call(results, "save", "main")
@@ -235,7 +235,7 @@ def test_a_machine_id_cannot_lead_out_of_the_results(results):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("rm", "nosuch"), "none of that name in"),
+        (("remove", "nosuch"), "none of that name in"),
         (("show", "nosuch"), "there are: main (testbox-0a1b)"),
         (("judge", "nosuch"), "there are: main (testbox-0a1b)"),
         (("judge", "main", "--run", "1999"), "no such run; there are"),
@@ -251,17 +251,17 @@ def test_every_mistake_is_one_clear_error(results, arguments, words):
 
 def test_rm_removes_the_name_and_leaves_the_ledgers(results):
     call(results, "save", "main")
-    call(results, "rm", "main")
-    assert "none is stored there" in call(results, "rm", "main", code=ExitCode.USAGE)
+    call(results, "remove", "main")
+    assert "none is stored there" in call(results, "remove", "main", code=ExitCode.USAGE)
     assert len(list(results.rglob("*.jsonl"))) == 10
 
 
 def test_the_whole_program_gives_the_codes(results, monkeypatch, capsys):
     monkeypatch.setenv("CNNBENCH_RESULTS", str(results))
-    assert run_cli(["baseline", "save", "main"]) == ExitCode.DONE
-    assert run_cli(["baseline", "judge", "main"]) == ExitCode.DONE
-    assert run_cli(["baseline", "save", "main"]) == ExitCode.USAGE
-    assert run_cli(["baseline", "rm", "nosuch"]) == ExitCode.USAGE
+    assert run_cli(["check", "baseline", "save", "main"]) == ExitCode.DONE
+    assert run_cli(["check", "baseline", "judge", "main"]) == ExitCode.DONE
+    assert run_cli(["check", "baseline", "save", "main"]) == ExitCode.USAGE
+    assert run_cli(["check", "baseline", "remove", "nosuch"]) == ExitCode.USAGE
     assert "error: baseline nosuch" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""`cnnbench calibrate`: its picture, what is made of a recording without measuring, and what --resume refuses."""
+"""`cnnbench check calibrate`: its picture, what is made of a recording without measuring, and what --resume refuses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BLOCKS = ("--blocks", 6)
 def measured(command: Command, suite: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Path:  # noqa: F811
     """The profile of six blocks, with its picture; its blocks are beside it."""
     path = tmp_path / "noise.json"
-    assert command("calibrate", suite, *BLOCKS, *SHORT, "-o", path, "--plot", tmp_path / "noise.svg") == 0
+    assert command("check", "calibrate", suite, *BLOCKS, *SHORT, "-o", path, "--plot", tmp_path / "noise.svg") == 0
     capfd.readouterr()
     return path
 
@@ -44,7 +44,7 @@ def test_a_recording_gives_the_same_profile_and_picture_bytes_whenever_it_is_rea
     """Nothing is measured: no worker starts, on whatever machine."""
     log.unlink()
     blocks = measured.with_name("noise-blocks.json")
-    again = ("calibrate", "--from", blocks, "-o", tmp_path / "again.json", "--plot", tmp_path / "again.svg")
+    again = ("check", "calibrate", "--from", blocks, "-o", tmp_path / "again.json", "--plot", tmp_path / "again.svg")
     assert command(*again) == 0
     said = capfd.readouterr().out
     assert "mnist-cnn/cpu: sigma_d" in said
@@ -52,7 +52,7 @@ def test_a_recording_gives_the_same_profile_and_picture_bytes_whenever_it_is_rea
         assert (tmp_path / f"again.{name}").read_bytes() == (tmp_path / f"noise.{name}").read_bytes()
     assert not log.exists()
     before = sorted(tmp_path.rglob("*"))
-    assert command("calibrate", "--from", blocks) == 0
+    assert command("check", "calibrate", "--from", blocks) == 0
     assert capfd.readouterr().out == said
     assert sorted(tmp_path.rglob("*")) == before, "without -o and --plot nothing is written"
 
@@ -61,7 +61,12 @@ def test_another_tolerance_sees_other_slowdowns_in_the_same_noise(
     measured: Path, command: Command, tmp_path: Path  # noqa: F811
 ) -> None:  # fmt: skip
     blocks = measured.with_name("noise-blocks.json")
-    assert command("calibrate", "--from", blocks, "--tau", "10%", "--expires", 7, "-o", tmp_path / "ten.json") == 0
+    assert (
+        command(
+            "check", "calibrate", "--from", blocks, "--tolerance", "10%", "--expires", 7, "-o", tmp_path / "ten.json"
+        )
+        == 0
+    )
     five, ten = (
         NoiseProfile.model_validate_json((tmp_path / name).read_bytes()) for name in ("noise.json", "ten.json")
     )
@@ -74,7 +79,7 @@ def test_another_tolerance_sees_other_slowdowns_in_the_same_noise(
 def test_a_picture_of_another_kind_is_refused_before_anything_is_measured(
     command: Command, suite: Path, log: Path, capfd: pytest.CaptureFixture[str]  # noqa: F811
 ) -> None:  # fmt: skip
-    assert command("calibrate", suite, *BLOCKS, *SHORT, "--plot", "noise.pdf") == 2
+    assert command("check", "calibrate", suite, *BLOCKS, *SHORT, "--plot", "noise.pdf") == 2
     assert "FILE.svg or FILE.png" in capfd.readouterr().err
     assert not log.exists()
 
@@ -90,7 +95,7 @@ def test_what_cannot_be_read_is_one_clear_error_each(
     check_record.save_record(undated, conclude_calibration(calibration, odd))
     blocks = measured.with_name("noise-blocks.json")
     cases = [
-        (("--from", check), "the record of a check, not of `cnnbench calibrate`"),
+        (("--from", check), "the record of a check, not of `cnnbench check calibrate`"),
         (("--from", short), "5 of 5 blocks count, a noise profile takes 6"),
         (("--from", undated), "'today' is no date"),
         (("--from", tmp_path / "nosuch.json"), "cannot be read"),
@@ -99,13 +104,20 @@ def test_what_cannot_be_read_is_one_clear_error_each(
         (("--from", blocks, "--blocks", 6), "leave out --blocks"),
         (("--from", blocks, "--resume"), "leave out --resume"),
         (("--from", blocks, "-k", "gemm"), "leave out -k"),
-        (("--from", blocks, "--tau", "wide"), "write a percentage"),
-        (("--from", blocks, "--tau", "auto"), "write a percentage"),
-        ((), "no suite; name one"),
+        (("--from", blocks, "--tolerance", "wide"), "write a percentage"),
+        (("--from", blocks, "--tolerance", "auto"), "write a percentage"),
+        (("--inject", "5", "--blocks", 6), "--blocks makes no sense with --inject"),
+        (("--inject", "--from", blocks), "--from makes no sense with --inject"),
+        (("--inject", "wide"), "write a percentage"),
+        (("--inject", "-o", blocks), "the records need a folder"),
+        ((suite, "-o", tmp_path), "a folder; the profile is one file"),
+        ((suite, "--max-blocks", 8), "--max-blocks needs --inject"),
+        ((suite, "--no-profile"), "--no-profile needs --inject"),
+        ((suite, "--tolerance", "auto"), "auto needs --inject"),
     ]
     capfd.readouterr()
     for arguments, words in cases:
-        assert command("calibrate", *arguments) == 2, arguments
+        assert command("check", "calibrate", *arguments) == 2, arguments
         said = capfd.readouterr().err
         assert words in said, (arguments, said)
         assert "Traceback" not in said
@@ -120,7 +132,7 @@ def test_an_interrupted_calibration_goes_on_with_the_blocks_it_has_and_only_with
     part = check_record.journal_path(tmp_path / "noise-blocks.json")
 
     interrupt_in_a_turn(part, log, 2)
-    start = ("calibrate", suite, *BLOCKS, "-o", path)
+    start = ("check", "calibrate", suite, *BLOCKS, "-o", path)
     assert command(*start, *SHORT) == 130
     assert "--resume" in capfd.readouterr().err
     kept = part.read_bytes().splitlines()[1:]

@@ -1,4 +1,4 @@
-"""`cnnbench check`, `calibrate` and `selftest` as a user sees them, with workers whose times are made up."""
+"""`cnnbench check` and `check calibrate` as a user sees them, with workers whose times are made up."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_every_ending_has_its_exit_code_and_its_record(
     assert command("check", suite, *SETTINGS, *SHORT, "-o", path) == code
     said = capfd.readouterr().out
     assert said.startswith(title)
-    assert command("check", "--replay", path, "-o", again) == code
+    assert command("check", "replay", path, "-o", again) == code
     assert capfd.readouterr().out == said
     assert again.read_bytes() == path.read_bytes()
     assert "declared different" in said or title == "INCOMPARABLE"
@@ -90,13 +90,13 @@ def test_a_replay_keeps_the_bytes_of_a_record_that_an_older_version_wrote(
     old = path.read_text().replace('\n   "division": "reference",', "")
     assert '"division"' not in old
     path.write_text(old)
-    assert command("check", "--replay", path, "-o", again) == 0
+    assert command("check", "replay", path, "-o", again) == 0
     assert again.read_text() == old
     path.write_text(json.dumps(json.loads(old)))
-    assert command("check", "--replay", path, "-o", again) == 0
+    assert command("check", "replay", path, "-o", again) == 0
     assert check_record.load_record(again) == check_record.load_record(path)
     path.write_text(old.replace('"outcome": "pass"', '"outcome": "improved"'))
-    assert command("check", "--replay", path, "-o", again) == 2
+    assert command("check", "replay", path, "-o", again) == 2
     assert "lead to another ending than it holds" in capfd.readouterr().err
 
 
@@ -182,15 +182,15 @@ def test_wrong_usage_is_one_clear_error_each(command: Command, suite: Path, capf
         ((suite, "--base-set", "threads=0"), 2, "must be a whole number"),
         ((suite, "--base-set", "threads=--5"), 2, "must be a whole number"),
         ((suite, "--base-python", "/no/such"), 2, "no program that can be run"),
-        ((suite, *SETTINGS, "--tau", "0.05"), 2, "for 5 % write 5%"),
-        ((suite, *SETTINGS, "--tau", "wide"), 2, "write a percentage"),
-        ((suite, *SETTINGS, "--tau", "auto"), 2, "needs a noise profile"),
+        ((suite, *SETTINGS, "--tolerance", "0.05"), 2, "for 5 % write 5%"),
+        ((suite, *SETTINGS, "--tolerance", "wide"), 2, "write a percentage"),
+        ((suite, *SETTINGS, "--tolerance", "auto"), 2, "needs a noise profile"),
         ((suite, *SETTINGS, "--max-blocks", "5"), 2, "first look takes 6"),
         ((suite, *SETTINGS, "-k", "nothing-like-it"), 2, "-k matches none"),
         ((suite, *SETTINGS, "-d", "cuda:0"), 3, "cuda:0"),
         (("nosuch", *SETTINGS), 2, "no suite 'nosuch'"),
-        ((), 2, "no suite; name one"),
-        (("--replay", suite), 2, "not the record of a check"),
+        ((), 2, "nothing to compare"),
+        (("replay", suite), 2, "not the record of a check"),
         ((suite, "--resume"), 2, "no unfinished check"),
     ]
     for arguments, code, words in cases:
@@ -204,7 +204,7 @@ def test_calibrate_stores_a_profile_that_check_uses_and_shows(
     command: Command, suite: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     results = ("--results", tmp_path / "results")
-    assert command("calibrate", suite, "--blocks", 6, *SHORT, *results) == 0
+    assert command("check", "calibrate", suite, "--blocks", 6, *SHORT, *results) == 0
     path = tmp_path / "results" / machine().id / "noise" / "one.json"
     made = NoiseProfile.model_validate_json(path.read_bytes())
     assert (made.blocks, made.rounds, made.steps_per_turn) == (6, 2, 2)
@@ -212,7 +212,7 @@ def test_calibrate_stores_a_profile_that_check_uses_and_shows(
     assert (len(raw.blocks), raw.ending.outcome) == (6, "calibrated")
     capfd.readouterr()
     check = ("check", suite, *SETTINGS, "--seed", 1, *results)
-    assert command(*check, "-o", tmp_path / "check.json", "--tau", "auto") == 0
+    assert command(*check, "-o", tmp_path / "check.json", "--tolerance", "auto") == 0
     record = check_record.load_record(tmp_path / "check.json")
     assert (record.header.rounds, record.header.profile) == (2, made.digest)
     assert record.header.plan.tolerance == made.recommended_tolerance
@@ -240,7 +240,7 @@ def test_selftest_demands_no_alarm_for_nothing_and_one_for_twice_the_tolerance(
     command: Command, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The fakes add what is injected; one that adds nothing, or always a fifth, fails the test with exit 1."""
-    arguments = ("selftest", suite, "--inject", "0,10", *SHORT, "-o", tmp_path / "records", "--json")
+    arguments = ("check", "calibrate", suite, "--inject", "0,10", *SHORT, "-o", tmp_path / "records", "--json")
     monkeypatch.setenv("FAKE_SHARE", "1")
     assert command(*arguments) == 0
     none, twice = json.loads(capfd.readouterr().out)

@@ -175,7 +175,7 @@ def test_two_commits_that_differ_in_one_workload_are_told_apart_and_no_other_job
         "HEAD~1",
         "--head",
         "HEAD",
-        "--tau",
+        "--tolerance",
         "50%",
         *SPARE,
         "-o",

@@ -40,7 +40,7 @@ def test_every_surface_says_how_it_ended(
     assert "mnist-cnn" in Path("v.md").read_text()
     ET.parse("v.svg")
     made = {name: Path(name).read_bytes() for name in ("v.md", "v.xml", "v.svg")}
-    assert command("check", "--replay", "check.json", *SURFACES) == code
+    assert command("check", "replay", "check.json", *SURFACES) == code
     assert {name: Path(name).read_bytes() for name in made} == made
 
 

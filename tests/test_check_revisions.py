@@ -222,5 +222,5 @@ def test_what_a_killed_check_left_is_removed_by_a_calibration_too(
     (gone / "lock").write_text(f'{{"repository": "{folder}"}}')
     git(folder, "worktree", "add", "-q", "--detach", str(gone / "tree-base"), "HEAD")
     assert worktrees(folder) == 1
-    assert command("calibrate", pair, "--blocks", 6, *SHORT, "-o", tmp_path / "noise.json") == 0
+    assert command("check", "calibrate", pair, "--blocks", 6, *SHORT, "-o", tmp_path / "noise.json") == 0
     assert (worktrees(folder), left_behind(tmp_path)) == (0, [])

@@ -147,10 +147,10 @@ def test_a_command_nobody_knows_is_answered_with_the_nearest_or_with_all(capsys:
     assert run_cli(["valdate"]) == ExitCode.USAGE
     assert capsys.readouterr().err.startswith("error: no command 'valdate'; did you mean 'validate'?\n")
     assert run_cli(["zzz"]) == ExitCode.USAGE
-    assert f"choose from {', '.join(COMMANDS)}\n" in capsys.readouterr().err
+    assert f"choose from {', '.join(name for name in COMMANDS if ' ' not in name)}\n" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--nosuch"], ["list", "--nosuch"], ["list", "nosuch"], ["validate"], ["run"]])
+@pytest.mark.parametrize("arguments", [["--nosuch"], ["list", "--nosuch"], ["list", "nosuch"], ["validate"], ["merge"]])
 def test_wrong_usage_is_an_error_with_the_help_to_read(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,7 +165,10 @@ def test_wrong_usage_is_an_error_with_the_help_to_read(
 def test_help_and_version_are_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["-h"]) == ExitCode.DONE
     listing = capsys.readouterr().out
-    assert all(name in listing and line in listing for name, (_, line) in COMMANDS.items())
+    words = " ".join(listing.split())
+    assert all(f"{name} {line}" in words for name, (_, line) in COMMANDS.items())
+    headings = [line for line in listing.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert headings == ["Options:", "Measure:", "Read:", "Regression:", "Learn:", "Many machines:", "Support:"]
     assert run_cli(["--version"]) == ExitCode.DONE
     assert capsys.readouterr().out == f"cnnbench {__version__}\n"
     assert run_cli([]) == ExitCode.USAGE
@@ -173,8 +176,27 @@ def test_help_and_version_are_data(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_command_of_the_table_is_there_and_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_cli([name, "--help"]) == ExitCode.DONE
+    assert run_cli([*name.split(), "--help"]) == ExitCode.DONE
     assert f"Usage: cnnbench {name}" in capsys.readouterr().out
+
+
+def test_the_name_of_a_command_below_wins_over_an_argument_of_the_same_spelling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`check replay` is the command, with a suite's file of that name in the folder too; `-v` and `-q` may come before it."""
+    monkeypatch.chdir(tmp_path)
+    Path("replay").write_text("")
+    for before in ([], ["-v"], ["-q", "-vv"]):
+        assert run_cli(["check", *before, "replay", "nosuch.json"]) == ExitCode.USAGE
+        assert "nosuch.json: cannot be read" in capsys.readouterr().err
+    assert run_cli(["check", "run", "run", "--base-set", "threads=1"]) == ExitCode.USAGE
+    assert "no suite 'run'" in capsys.readouterr().err
+
+
+def test_check_run_is_check(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["check", "quick", "--base-set", "x"], ["check", "run", "quick", "--base-set", "x"]):
+        assert run_cli(arguments) == ExitCode.USAGE
+        assert "--base-set 'x': write key=value" in capsys.readouterr().err
 
 
 def test_list_names_every_suite_and_workload_as_text_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:

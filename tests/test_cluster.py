@@ -19,11 +19,11 @@ from cnnbench.cluster import node_job, slurm, state, submit
 from cnnbench.cluster.collect import NodeStatus, read_node_statuses, refresh
 from cnnbench.errors import ClusterError, ExitCode, FileError, UsageError
 
-pytest.importorskip("submitit", reason="fleets are submitted through submitit: pip install 'cnnbench[fleet]'")
+pytest.importorskip("submitit", reason="fleets are submitted through submitit: pip install 'cnnbench[cluster]'")
 
 
 def run(results: Path, *more: str, suite: str = "quick") -> int:
-    return run_cli(["fleet", "run", suite, "--partition", "main", "-o", str(results), *more])
+    return run_cli(["cluster", "run", suite, "--partition", "main", "--results", str(results), *more])
 
 
 def seen(results: Path) -> dict[str, NodeStatus]:
@@ -82,7 +82,7 @@ def test_what_a_node_runs_goes_on_with_a_run_that_is_there(tmp_path: Path, monke
     assert node_job.run_suites(there, "17", "n1", ["quick"], ["-r", "3"]) == 5
     assert json.loads(node_job.end_path(there, "17").read_text())["exit_code"] == 5
     first = node_job.log_path(there, "17").read_text()
-    assert f"-m cnnbench run quick -o {there / 'results'} -r 3\n" in first
+    assert f"-m cnnbench run quick --results {there / 'results'} -r 3\n" in first
     b.write(there / node_job.RESULTS, b.ledger([], run_id="20260301T120000Z-aaaa", unstarted=[b.cnn_job()]))
     node_job.run_suites(there, "18", "n1", ["quick"], [])
     assert node_job.log_path(there, "18").read_text().endswith("--resume --run-id 20260301T120000Z-aaaa\n")
@@ -118,7 +118,7 @@ def test_the_records_of_all_nodes_come_into_one_tree(cluster: Cluster, results: 
         measures(results, name, done=3)
         ends(results, name, job_id)
     cluster.queue("17|COMPLETED|n1|None", "18|COMPLETED|n2|None")
-    assert run_cli(["fleet", "collect", "-o", str(results)]) == ExitCode.DONE
+    assert run_cli(["cluster", "collect", "--results", str(results)]) == ExitCode.DONE
     found = store.load_tree([results])
     assert [len(ledger.records) for ledger in found.ledgers] == [3, 3]
     assert found.problems == ()
@@ -153,7 +153,7 @@ def test_a_node_that_fails_is_typed_with_its_name_and_slurms_words(
     assert (view.state, view.outcome and view.outcome.status) == ("failed", status)
     message = str(view.outcome and view.outcome.message)
     assert [each for each in ("node n1", "job 17", *words) if each not in message] == []
-    assert run_cli(["fleet", "status", "-o", str(results)]) == ExitCode.JOB_FAILED
+    assert run_cli(["cluster", "status", "--results", str(results)]) == ExitCode.JOB_FAILED
 
 
 def test_the_accounting_knows_what_the_queue_forgot(cluster: Cluster, results: Path) -> None:
@@ -174,7 +174,7 @@ def test_an_accounting_that_is_silent_is_no_end_of_a_job(
     begins(results, "n1", "17")
     cluster.queue()
     cluster.unaccounted("sacct: error: Problem talking to the database: Connection refused\n")
-    assert run_cli(["fleet", "status", "-o", str(results)]) == ExitCode.JOB_FAILED
+    assert run_cli(["cluster", "status", "--results", str(results)]) == ExitCode.JOB_FAILED
     assert "Problem talking to the database: Connection refused" in capsys.readouterr().err
     last = state.read(only_fleet(results)).cells[0].last
     assert last is not None
@@ -209,7 +209,7 @@ def test_a_controller_that_is_silent_is_no_end_of_a_job(
 ) -> None:
     run(results, "--nodes", "1")
     cluster.silent("slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n")
-    assert run_cli(["fleet", "status", "-o", str(results)]) == ExitCode.JOB_FAILED
+    assert run_cli(["cluster", "status", "--results", str(results)]) == ExitCode.JOB_FAILED
     assert "squeue: slurm_load_jobs error: Unable to contact slurm controller" in capsys.readouterr().err
     cluster.speaks()
     assert seen(results)["n1"].state == "waiting"
@@ -232,7 +232,7 @@ def test_waiting_outlasts_a_controller_that_is_silent(
         cluster.queue("17|COMPLETED|n1|None")
 
     monkeypatch.setattr("cnnbench.cli.cluster.time", SimpleNamespace(sleep=later))  # subprocess sleeps too
-    assert run_cli(["fleet", "collect", "--wait", "-o", str(results)]) == ExitCode.DONE
+    assert run_cli(["cluster", "collect", "--wait", "--results", str(results)]) == ExitCode.DONE
     said = capsys.readouterr().err
     assert said.count("n1: waiting Slurm: pending (Resources)") == 1
     assert said.count("Unable to contact slurm controller; still waiting") == 1
@@ -260,7 +260,7 @@ def test_waiting_begins_with_a_controller_that_is_silent(
         cluster.accounts("17|TIMEOUT|n1|0:0|TimeLimit")
 
     monkeypatch.setattr("cnnbench.cli.cluster.time", SimpleNamespace(sleep=later))
-    assert run_cli(["fleet", "collect", "--wait", "-o", str(results)]) == ExitCode.JOB_FAILED
+    assert run_cli(["cluster", "collect", "--wait", "--results", str(results)]) == ExitCode.JOB_FAILED
     out, err = capsys.readouterr()
     assert err.count("Unable to contact slurm controller; still waiting") == 1
     assert "timeout: node n1: Slurm job 17 ended as TIMEOUT" in out
@@ -284,7 +284,7 @@ def test_what_was_under_way_is_written_down_once_and_a_resume_repeats_it(cluster
     path = measures(results, "n1", done=1)
     cluster.queue("17|NODE_FAIL|n1|NodeDown")
     for _ in range(2):
-        assert run_cli(["fleet", "collect", "-o", str(results)]) == ExitCode.JOB_FAILED
+        assert run_cli(["cluster", "collect", "--results", str(results)]) == ExitCode.JOB_FAILED
     ledger = store.load(path)
     assert [(r.index, r.attempt, r.outcome.status) for r in ledger.records] == [(0, 1, "ok"), (1, 1, "interrupted")]
     assert "node n1: Slurm job 17 ended as NODE_FAIL (NodeDown)" in str(ledger.records[1].outcome.message)
@@ -292,12 +292,12 @@ def test_what_was_under_way_is_written_down_once_and_a_resume_repeats_it(cluster
     (brought,) = store.load_tree([results]).ledgers
     assert brought.final_digest == ledger.final_digest
 
-    assert run_cli(["fleet", "run", "--resume", "-o", str(results)]) == ExitCode.DONE
+    assert run_cli(["cluster", "run", "--resume", "--results", str(results)]) == ExitCode.DONE
     assert cluster.submitted == 2
     begins(results, "n1", "18", lines=3)
     cluster.queue("18|NODE_FAIL|n1|NodeDown")  # once more, in the first job of the resumed run
     for _ in range(2):
-        run_cli(["fleet", "collect", "-o", str(results)])
+        run_cli(["cluster", "collect", "--results", str(results)])
     again = store.load(path).records
     assert [(r.index, r.attempt) for r in again] == [(0, 1), (1, 1), (1, 2)]
     assert "job 18" in str(again[2].outcome.message)
@@ -310,7 +310,7 @@ def test_a_run_that_recorded_its_own_end_gets_no_second_record(cluster: Cluster,
     path = measures(results, "n1", done=1, records=records)
     ends(results, "n1", "17", 130)
     cluster.queue("17|CANCELLED|n1|None")
-    run_cli(["fleet", "collect", "-o", str(results)])
+    run_cli(["cluster", "collect", "--results", str(results)])
     assert len(store.load(path).records) == 1
 
 
@@ -321,7 +321,7 @@ def test_a_run_killed_outright_has_its_process_written_down_for_it(cluster: Clus
     path = measures(results, "n1", done=1)
     ends(results, "n1", "17", -9)
     cluster.queue("17|FAILED|n1|NonZeroExitCode")
-    run_cli(["fleet", "collect", "-o", str(results)])
+    run_cli(["cluster", "collect", "--results", str(results)])
     assert [(r.index, r.outcome.status) for r in store.load(path).records] == [(0, "ok"), (1, "interrupted")]
 
 
@@ -335,7 +335,7 @@ def test_a_run_that_is_still_alive_is_left_alone(
     cluster.queue("17|NODE_FAIL|n1|NodeDown")
     writer, _ = store.reopen(path)
     with writer:
-        assert run_cli(["fleet", "collect", "-o", str(results)]) == ExitCode.JOB_FAILED
+        assert run_cli(["cluster", "collect", "--results", str(results)]) == ExitCode.JOB_FAILED
     assert "still alive" in capsys.readouterr().err
     assert len(store.load(path).records) == 1
 
@@ -344,7 +344,7 @@ def test_a_run_that_is_still_alive_is_left_alone(
 def test_a_node_that_failed_outweighs_copies_that_differ(
     cluster: Cluster, results: Path, capsys: pytest.CaptureFixture[str], done: int, code: ExitCode
 ) -> None:
-    """`fleet collect` exits 5 where a node failed, and as `cnnbench merge` does where none did."""
+    """`cluster collect` exits 5 where a node failed, and as `cnnbench merge` does where none did."""
     run(results, "--nodes", "1")
     begins(results, "n1", "17")
     path = measures(results, "n1", done=done)
@@ -352,7 +352,7 @@ def test_a_node_that_failed_outweighs_copies_that_differ(
     other.parent.mkdir(parents=True)
     other.write_text(path.read_text().replace('"attempt":1', '"attempt":2'))
     cluster.queue("17|TIMEOUT|n1|TimeLimit")
-    assert run_cli(["fleet", "collect", "-o", str(results)]) == code
+    assert run_cli(["cluster", "collect", "--results", str(results)]) == code
     assert "conflict: " in capsys.readouterr().err
 
 
@@ -362,7 +362,7 @@ def test_a_resume_submits_only_what_is_missing(cluster: Cluster, results: Path) 
     measures(results, "n1", done=3)  # done
     measures(results, "n2", done=1)  # failed
     cluster.queue("17|COMPLETED|n1|None", "18|TIMEOUT|n2|TimeLimit", "19|RUNNING|n3|None", "20|PENDING||Resources")
-    assert run_cli(["fleet", "run", "--resume", "--time", "600", "-o", str(results)]) == ExitCode.DONE
+    assert run_cli(["cluster", "run", "--resume", "--time", "600", "--results", str(results)]) == ExitCode.DONE
     assert cluster.submitted == 5
     assert "#SBATCH --nodelist=n2" in cluster.script(21)
     assert "#SBATCH --time=600" in cluster.script(21)
@@ -374,7 +374,7 @@ def test_two_resumes_at_once_submit_a_node_once(
     """The second one submits between what the first one read and what it does."""
     run(results, "--nodes", "1")
     cluster.queue("17|TIMEOUT|n1|TimeLimit")
-    asked, again = slurm.nodes, ["fleet", "run", "--resume", "-o", str(results)]
+    asked, again = slurm.nodes, ["cluster", "run", "--resume", "--results", str(results)]
 
     def meanwhile(partition: str) -> tuple[slurm.Node, ...]:
         monkeypatch.setattr(slurm, "nodes", asked)
@@ -392,7 +392,7 @@ def test_a_dry_resume_writes_nothing(cluster: Cluster, results: Path, capsys: py
     begins(results, "n1", "17")
     path = measures(results, "n1", done=1)
     cluster.queue("17|NODE_FAIL|n1|NodeDown")
-    assert run_cli(["fleet", "run", "--resume", "--dry-run", "-o", str(results)]) == ExitCode.DONE
+    assert run_cli(["cluster", "run", "--resume", "--dry-run", "--results", str(results)]) == ExitCode.DONE
     assert "#SBATCH --nodelist=n1" in capsys.readouterr().out
     assert (len(store.load(path).records), cluster.submitted, results.exists()) == (1, 1, False)
 
@@ -400,7 +400,7 @@ def test_a_dry_resume_writes_nothing(cluster: Cluster, results: Path, capsys: py
 def test_cancel_ends_what_is_not_over(cluster: Cluster, results: Path) -> None:
     run(results, "--each-node")
     cluster.queue("17|COMPLETED|n1|None", "18|RUNNING|n2|None")
-    assert run_cli(["fleet", "cancel", "-o", str(results)]) == ExitCode.DONE
+    assert run_cli(["cluster", "cancel", "--results", str(results)]) == ExitCode.DONE
     assert cluster.cancelled == ["18"]
 
 
@@ -416,7 +416,7 @@ def test_a_job_that_slurm_refuses_is_on_record_in_its_own_words(
     assert found["n1"].outcome is not None
     assert (found["n1"].outcome.status, found["n2"].state) == ("interrupted", "waiting")
     cluster.accept("n1")
-    assert run_cli(["fleet", "run", "--resume", "-o", str(results)]) == ExitCode.DONE
+    assert run_cli(["cluster", "run", "--resume", "--results", str(results)]) == ExitCode.DONE
     assert "#SBATCH --nodelist=n1" in cluster.script(18)
 
 
@@ -442,7 +442,7 @@ def test_a_job_whose_id_is_lost_is_not_taken_for_none(
     assert "it is not known whether its job was submitted: `squeue --me --name cnnbench-n1`" in str(found["n1"].outcome)
     assert "#SBATCH --job-name=cnnbench-n1\n" in cluster.script(17)
     assert "nothing was submitted" in str(found["n2"].outcome)
-    assert run_cli(["fleet", "run", "--resume", "-o", str(results)]) == ExitCode.DONE
+    assert run_cli(["cluster", "run", "--resume", "--results", str(results)]) == ExitCode.DONE
     assert cluster.submitted == 3
 
 
@@ -456,7 +456,7 @@ def test_an_answer_of_sbatch_without_an_id_is_not_taken_for_a_refusal(
     out, err = capsys.readouterr()
     assert "n1: it is not known whether its job was submitted" in out
     assert "2 jobs to submit, 0 of 2 nodes refused, 2 not known" in err
-    assert run_cli(["fleet", "status", "-o", str(results)]) == ExitCode.JOB_FAILED
+    assert run_cli(["cluster", "status", "--results", str(results)]) == ExitCode.JOB_FAILED
 
 
 @pytest.mark.parametrize("down", ["down*", "down", "idle*", "drained", "draining", "maint"])
@@ -465,10 +465,10 @@ def test_a_node_that_is_down_is_on_record_and_not_submitted(cluster: Cluster, re
     assert run(results, "--each-node") == ExitCode.JOB_FAILED
     assert cluster.submitted == 1
     assert f"node n2: Slurm has it as {down} (Not responding)" in str(seen(results)["n2"].outcome)
-    assert run_cli(["fleet", "run", "--resume", "-o", str(results)]) == ExitCode.JOB_FAILED
+    assert run_cli(["cluster", "run", "--resume", "--results", str(results)]) == ExitCode.JOB_FAILED
     assert cluster.submitted == 1
     cluster.nodes(sinfo_line("n1"), sinfo_line("n2"))
-    assert run_cli(["fleet", "run", "--resume", "-o", str(results)]) == ExitCode.DONE
+    assert run_cli(["cluster", "run", "--resume", "--results", str(results)]) == ExitCode.DONE
     assert cluster.submitted == 2
 
 
@@ -548,7 +548,7 @@ WRONG = [
     (["run", "quick", "-p", "main", "--time", "soon"], ["--time 'soon'"]),
     (["run", "quick", "-p", "main", "--nodes", "1", "--each-node"], ["one of them"]),
     (["run", "quick", "-p", "main", "--run-options", "--nosuch"], ["--run-options", "--nosuch"]),
-    (["run", "quick", "-p", "main", "--run-options", "-o elsewhere"], ["output"]),
+    (["run", "quick", "-p", "main", "--run-options", "--results elsewhere"], ["results"]),
     (["run", "quick", "-p", "main", "--run-options", "-k 'gemm"], ["--run-options", "No closing quotation"]),
     (["run", "quick", "-p", "main", "--run-options", "--help"], ["--run-options '--help'", "No such option"]),
     (["run", "quick", "-p", "main", "--run-options", "--nodes 2 --rdzv a:1"], ["nodes, rdzv are not for these"]),
@@ -564,7 +564,12 @@ WRONG = [
 def test_what_makes_no_sense_is_said_before_anything_is_submitted(
     cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: list[str]
 ) -> None:
-    assert run_cli(["fleet", *arguments, *(["-o", str(tmp_path / "results")] if "-o" not in arguments else [])]) == 2
+    assert (
+        run_cli(
+            ["cluster", *arguments, *(["--results", str(tmp_path / "results")] if "--results" not in arguments else [])]
+        )
+        == 2
+    )
     said = capsys.readouterr().err
     assert [each for each in words if each not in said] == []
     assert cluster.submitted == 0
@@ -581,7 +586,7 @@ def test_without_slurm_that_is_said(
     )
     state.write(folder, made)
     monkeypatch.setenv("PATH", "/nowhere")
-    assert run_cli(["fleet", *command, "-o", str(results)]) == ExitCode.USAGE
+    assert run_cli(["cluster", *command, "--results", str(results)]) == ExitCode.USAGE
     assert "no Slurm here: sbatch" in capsys.readouterr().err
 
 
@@ -590,7 +595,7 @@ def test_without_submitit_what_to_install_is_said(
 ) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
     assert run(results) == ExitCode.USAGE
-    assert "pip install 'cnnbench[fleet]'" in capsys.readouterr().err
+    assert "pip install 'cnnbench[cluster]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 99}', '{"kind": "fleet", "cells": 1}', "\xff"])

@@ -104,7 +104,7 @@ FALSE_ALARMS = {(5, 0.01): 0, (5, 0.03): 459, (20, 0.03): 360, (100, 0.03): 399}
 
 @pytest.mark.parametrize(("many", "sd"), FALSE_ALARMS)
 def test_how_often_a_row_of_good_nodes_has_an_outlier(many: int, sd: float) -> None:
-    """The draws are seeded, so the number is what it is: what docs/fleet.md says of it is held to the last fleet."""
+    """The draws are seeded, so the number is what it is: what docs/cluster.md says of it is held to the last fleet."""
     draw, whole = random.Random(1), alike(good(1))[0]
     alarms = 0
     for _ in range(4000):
@@ -116,7 +116,7 @@ def test_how_often_a_row_of_good_nodes_has_an_outlier(many: int, sd: float) -> N
 
 def test_what_the_page_says_of_false_alarms_is_what_these_tests_hold() -> None:
     """One in a row, and at least one in 3 or 6 rows that do not depend on one another: 1 - (1 - p)^rows."""
-    page = " ".join((Path(__file__).parents[1] / "docs" / "fleet.md").read_text(encoding="utf-8").split())
+    page = " ".join((Path(__file__).parents[1] / "docs" / "cluster.md").read_text(encoding="utf-8").split())
     shares = [FALSE_ALARMS[many, 0.03] / 4000 for many in (5, 20, 100)]
     for rows in (1, 3, 6):
         a, b_, c = (f"{100 * (1 - (1 - share) ** rows):.1f}" for share in shares)
@@ -226,7 +226,7 @@ def problems_of(out: str, kind: str = "problem") -> list[str]:
 def test_the_command_names_nodes_as_the_fleet_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = tmp_path / "results"
     fleet_of(results, [*good(9), node(10, 0.2)])
-    assert run_cli(["fleet", "report", str(results)]) == ExitCode.FINDING
+    assert run_cli(["cluster", "report", str(results)]) == ExitCode.FINDING
     out = capsys.readouterr().out
     assert "outliers: n10." in out
     assert "n10" in out.split("Nodes far from their like")[1]
@@ -237,7 +237,7 @@ def test_a_node_that_failed_is_never_silently_missing(tmp_path: Path, capsys: py
     results = tmp_path / "results"
     fleet_of(results, good(5))
     begin(results, failed_cells())
-    assert run_cli(["fleet", "report", str(results), "--format", "json"]) == ExitCode.JOB_FAILED
+    assert run_cli(["cluster", "report", str(results), "--format", "json"]) == ExitCode.JOB_FAILED
     notes = json.loads(capsys.readouterr().out)["notes"]
     problems = [note["text"] for note in notes if note["kind"] == "problem"]
     assert len(problems) == 1
@@ -249,13 +249,13 @@ def test_a_node_that_failed_is_never_silently_missing(tmp_path: Path, capsys: py
 def test_a_node_of_which_every_job_failed_is_never_silently_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], others: int
 ) -> None:
-    """Its job is done, so `fleet status` exits 5 for what it measured; the report does as well, and names it."""
+    """Its job is done, so `cluster status` exits 5 for what it measured; the report does as well, and names it."""
     results = tmp_path / "results"
     fleet_of(results, [*good(others), crashed(77)])
     said = state.SlurmState(state="COMPLETED", node="n77")
     attempt = state.Submission(submitted_at="2026-03-01T12:00:00+00:00", job_id="17", said=said)
     begin(results, (state.NodeEntry(node="n77", kind="64 cores", attempts=(attempt,)),))
-    assert run_cli(["fleet", "report", str(results), "--format", "json"]) == ExitCode.JOB_FAILED
+    assert run_cli(["cluster", "report", str(results), "--format", "json"]) == ExitCode.JOB_FAILED
     assert problems_of(capsys.readouterr().out) == ["node n77: 3 crashed"]
 
 
@@ -266,10 +266,10 @@ def test_a_host_of_which_every_job_failed_is_never_silently_missing(
     for ledger in [*good(5), crashed(6)]:
         b.write(tmp_path / name_of(ledger.header.run_id), ledger)
     paths = [str(path) for path in sorted(tmp_path.iterdir())]
-    assert run_cli(["fleet", "report", *paths, "--format", "json"]) == ExitCode.JOB_FAILED
+    assert run_cli(["cluster", "report", *paths, "--format", "json"]) == ExitCode.JOB_FAILED
     assert problems_of(capsys.readouterr().out) == ["node n6: 3 crashed"]
     b.write(tmp_path / "n6", node(6, 0.1, day=2))
-    assert run_cli(["fleet", "report", *paths]) == ExitCode.DONE
+    assert run_cli(["cluster", "report", *paths]) == ExitCode.DONE
 
 
 def test_folders_of_hosts_are_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -277,7 +277,7 @@ def test_folders_of_hosts_are_their_names(tmp_path: Path, capsys: pytest.Capture
     for ledger in [*good(5), node(6, 0.2)]:
         b.write(tmp_path / f"{name_of(ledger.header.run_id)}.cluster.org", ledger)
     paths = [str(path) for path in sorted(tmp_path.iterdir())]
-    assert run_cli(["fleet", "report", *paths]) == ExitCode.FINDING
+    assert run_cli(["cluster", "report", *paths]) == ExitCode.FINDING
     assert "outliers: n6.cluster.org." in capsys.readouterr().out
 
 
@@ -286,7 +286,7 @@ def test_folders_of_one_name_are_nodes_of_their_own(tmp_path: Path, capsys: pyte
     for ledger in [*good(5), node(6, 0.2)]:
         b.write(tmp_path / name_of(ledger.header.run_id) / "results", ledger)
     paths = [str(path / "results") for path in sorted(tmp_path.iterdir())]
-    assert run_cli(["fleet", "report", *paths, "--format", "json"]) == ExitCode.FINDING
+    assert run_cli(["cluster", "report", *paths, "--format", "json"]) == ExitCode.FINDING
     kinds, outliers = json.loads(capsys.readouterr().out)["tables"]
     assert [row["nodes"] for row in kinds["rows"]] == [6]
     assert [row["node"] for row in outliers["rows"]] == [str(tmp_path / "n6" / "results")]
@@ -298,7 +298,7 @@ def test_the_folder_one_stands_in_has_a_name(
     for number in (1, 2):
         b.write(tmp_path / f"n{number}", node(number, 0.1 * number))
     monkeypatch.chdir(tmp_path / "n1")
-    assert run_cli(["fleet", "report", ".", "../n2", "--format", "json"]) == ExitCode.DONE
+    assert run_cli(["cluster", "report", ".", "../n2", "--format", "json"]) == ExitCode.DONE
     (row,) = json.loads(capsys.readouterr().out)["tables"][0]["rows"]
     assert (row["fastest_node"], row["slowest_node"]) == ("n1", "n2")
 
@@ -320,7 +320,7 @@ def test_a_folder_that_may_hold_several_hosts_is_said_to(
     for ledger in runs:
         b.write(tmp_path / "merged", ledger)
     b.write(tmp_path / "n9", node(9, 0.1))
-    assert run_cli(["fleet", "report", *map(str, sorted(tmp_path.iterdir())), "--format", "json"]) == ExitCode.DONE
+    assert run_cli(["cluster", "report", *map(str, sorted(tmp_path.iterdir())), "--format", "json"]) == ExitCode.DONE
     warnings = problems_of(capsys.readouterr().out, "warning")
     assert [words is not None and f"merged: {words}" in each for each in warnings] == [True] * (words is not None)
 
@@ -328,10 +328,10 @@ def test_a_folder_that_may_hold_several_hosts_is_said_to(
 def test_runs_without_a_node_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for ledger in good(5):
         b.write(tmp_path, ledger)
-    assert run_cli(["fleet", "report", str(tmp_path)]) == ExitCode.DONE
+    assert run_cli(["cluster", "report", str(tmp_path)]) == ExitCode.DONE
     assert "5 runs belong to no fleet" in capsys.readouterr().out
 
 
 def test_nothing_to_report_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_cli(["fleet", "report", str(tmp_path)]) == ExitCode.USAGE
+    assert run_cli(["cluster", "report", str(tmp_path)]) == ExitCode.USAGE
     assert "no results of a node" in capsys.readouterr().err

@@ -46,7 +46,7 @@ def missing() -> str | None:
     if os.geteuid() != 0:
         return "slurmd needs root"
     if importlib.util.find_spec("submitit") is None:
-        return "fleets are submitted through submitit: pip install 'cnnbench[fleet]'"
+        return "fleets are submitted through submitit: pip install 'cnnbench[cluster]'"
     return None
 
 
@@ -73,7 +73,7 @@ def _on_it(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fleet(results: Path, *arguments: str) -> int:
-    return run_cli(["fleet", *arguments, "-o", str(results)])
+    return run_cli(["cluster", *arguments, "--results", str(results)])
 
 
 def look(results: Path) -> NodeStatus:

@@ -48,7 +48,7 @@ def test_a_committed_verdict_replays_to_the_same_words_bytes_and_exit_code(
     stored = check_record.load_record(path).ending
     said = set()
     for name in ("first.json", "second.json"):
-        assert run_cli(["check", "--replay", str(path), "-o", str(tmp_path / name)]) == stored.exit_code
+        assert run_cli(["check", "replay", str(path), "-o", str(tmp_path / name)]) == stored.exit_code
         said.add(capfd.readouterr().out)
         assert (tmp_path / name).read_bytes() == path.read_bytes()
     (words,) = said

@@ -1,4 +1,4 @@
-"""`cnnbench baseline judge` after a suspicious time: the paired check of the two commits, or the reason why there is none."""
+"""`check baseline judge` after a suspicious time: the paired check of the two commits, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class World:
     run: Callable[..., int]
 
     def judge(self, *arguments: object) -> int:
-        return self.run("baseline", "judge", "main", *arguments)
+        return self.run("check", "baseline", "judge", "main", *arguments)
 
     @property
     def records(self) -> list[CheckRecord]:
@@ -95,7 +95,7 @@ def world(
             b.write(results, recorded(number, dict.fromkeys(planned(), step), **({"commit": commits[0]} | shared)))
         monkeypatch.setenv("CNNBENCH_RESULTS", str(results))
         monkeypatch.chdir(tmp_path / "toy")
-        assert command("baseline", "save", "main") == 0
+        assert command("check", "baseline", "save", "main") == 0
         seconds = {workload: 0.01 * (factor if workload in slow else 1.0) for workload in planned()}
         b.write(results, recorded(20, seconds, **({"commit": commits[1]} | shared | of_last)))
         capfd.readouterr()

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from cnnbench.analysis import process_table, seed_accuracy, speedup
 from cnnbench.analysis.seed_accuracy import compare_with_plain
-from cnnbench.cli.learning import converge as command
+from cnnbench.cli.learning import convergence as command
 from cnnbench.cli.read import show
 from cnnbench.errors import ExitCode, UsageError
 from cnnbench.naming import step_label

@@ -132,5 +132,10 @@ def test_devices_are_named_singly_by_kind_or_in_a_list() -> None:
     devices = (CPU, gpu(0), gpu(1))
     assert [d.id for d in select(devices, "cuda")] == ["cuda:0", "cuda:1"]
     assert [d.id for d in select(devices, "cuda:1,cpu")] == ["cuda:1", "cpu"]
+    assert [d.id for d in select(devices, "gpu")] == ["cuda:0", "cuda:1"]
+    other = Device(id="xpu:0", kind="xpu", name="Arc")
+    assert [d.id for d in select((*devices, other), "cpu,gpu")] == ["cpu", "cuda:0", "cuda:1", "xpu:0"]
+    with pytest.raises(DeviceError, match=r"device 'gpu' is not here; there are: cpu \(Box\)"):
+        select((CPU,), "gpu")
     with pytest.raises(DeviceError, match=r"device 'cuda:7' is not here; there are: cpu \(Box\)"):
         select(devices, "cuda:7")

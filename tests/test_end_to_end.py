@@ -80,7 +80,7 @@ def workers(parent: subprocess.Popen[str]) -> list[Process]:
 
 def start(suite: Path, results: Path, *more: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command("run", suite, "-d", "cpu", "-o", results, *more),
+        command("run", suite, "-d", "cpu", "--results", results, *more),
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -92,7 +92,9 @@ def test_a_run_is_measured_saved_and_shown(tmp_path: Path) -> None:
     path = tmp_path / "train.toml"
     path.write_text(TRAINING)
     results, exported = tmp_path / "results", tmp_path / "table.md"
-    done = cnnbench("run", path, "-d", "cpu", "-o", results, "--seed", 7, "--json", "--export-markdown", exported)
+    done = cnnbench(
+        "run", path, "-d", "cpu", "--results", results, "--seed", 7, "--json", "--export-markdown", exported
+    )
     assert done.returncode == 0, done.stderr
     table = json.loads(done.stdout)
     assert json.loads(cnnbench("show", results, "--format", "json").stdout) == table
@@ -154,7 +156,7 @@ def test_a_whole_job_is_timed_in_one_piece_and_can_be_projected_instead(tmp_path
     """Epochs + evaluations <= job clock <= process; with --project the same job has no evaluations and no clock of its own."""
     path = tmp_path / "notebook.toml"
     path.write_text(NOTEBOOK)
-    done = cnnbench("run", path, "-d", "cpu", "-o", tmp_path / "whole", "--json")
+    done = cnnbench("run", path, "-d", "cpu", "--results", tmp_path / "whole", "--json")
     assert done.returncode == 0, done.stderr
     (record,) = only_ledger(tmp_path / "whole").records
     trial = record.outcome.trial
@@ -165,7 +167,7 @@ def test_a_whole_job_is_timed_in_one_piece_and_can_be_projected_instead(tmp_path
     assert trial.job_seconds < record.process_seconds
     assert [evaluation.images for evaluation in trial.epoch_evaluations] == [20] * len(trial.block_seconds)
     assert trial.images == trial.steps * 16
-    done = cnnbench("run", path, "-d", "cpu", "-o", tmp_path / "short", "--project", "--dry-run", "--json")
+    done = cnnbench("run", path, "-d", "cpu", "--results", tmp_path / "short", "--project", "--dry-run", "--json")
     jobs = [Job.model_validate(each) for each in json.loads(done.stdout)]
     assert len(jobs) == 3
     assert {(job.clock, job.epoch_eval_images, job.job_steps) for job in jobs} == {("steady", 0, 24)}
@@ -179,12 +181,12 @@ def test_kill_9_of_the_parent_leaves_no_worker_and_resume_does_each_job_once(sui
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     wait_for(lambda: not processes.lives(worker.pid), seconds=30)
-    again = cnnbench("run", suite, "-d", "cpu", "-o", results, "--resume")
+    again = cnnbench("run", suite, "-d", "cpu", "--results", results, "--resume")
     assert again.returncode == 0, again.stderr
     ledger = only_ledger(results)
     assert sorted(record.index for record in ledger.records) == [0, 1, 2]
     assert ledger.problems == ()
-    finished = cnnbench("run", suite, "-d", "cpu", "-o", results, "--resume")
+    finished = cnnbench("run", suite, "-d", "cpu", "--results", results, "--resume")
     assert finished.returncode == 2
     assert "no unfinished run" in finished.stderr
 
@@ -215,7 +217,7 @@ def test_ctrl_c_keeps_what_was_measured_and_exits_130(suite: Path, tmp_path: Pat
 
 
 def test_a_timeout_is_a_typed_record(suite: Path, tmp_path: Path) -> None:
-    done = cnnbench("run", suite, "-d", "cpu", "-o", tmp_path / "r", "--timeout", 0.3, "--fail-fast")
+    done = cnnbench("run", suite, "-d", "cpu", "--results", tmp_path / "r", "--timeout", 0.3, "--fail-fast")
     assert done.returncode == 5
     assert [record.outcome.status for record in only_ledger(tmp_path / "r").records] == ["timeout"]
 
@@ -257,10 +259,10 @@ def test_wrong_input_is_one_clear_error_each(suite: Path, tmp_path: Path) -> Non
     blocked.write_text("")
     cases = [
         (("run", "nosuch"), 2, "quick"),
-        (("run", suite, "-d", "cpu", "-o", blocked), 2, "blocked"),
+        (("run", suite, "-d", "cpu", "--results", blocked), 2, "blocked"),
         (("run", suite, "-d", "cuda:9"), 3, "cuda:9"),
-        (("run", suite, "-d", "cpu", "-k", "nothing-like-it", "-o", tmp_path / "r"), 2, "-k"),
-        (("run", "quick", "-d", "cpu", "--data-dir", tmp_path / "none", "-o", tmp_path / "r"), 2, "none"),
+        (("run", suite, "-d", "cpu", "-k", "nothing-like-it", "--results", tmp_path / "r"), 2, "-k"),
+        (("run", "quick", "-d", "cpu", "--data-dir", tmp_path / "none", "--results", tmp_path / "r"), 2, "none"),
         (("run", suite, "--run-id", "x"), 2, "--resume"),
     ]
     for arguments, code, words in cases:

@@ -230,9 +230,9 @@ COMMANDS = {
     "history": ["history", "results", "-o", "out.csv"],
     "export": ["export", "results", "--to", "csv", "-o", "out.csv"],
     "explain": ["explain", "mnist-cnn", "-o", "out.txt"],
-    "merge": ["merge", "results", "-o", "out"],
-    "stopping": ["stopping", "--accuracy", "0.99", "-o", "out.txt"],
-    "baseline": ["baseline", "save", "main", "results"],
+    "merge": ["merge", "results", "--results", "out"],
+    "stopping": ["learning", "stopping", "--accuracy", "0.99", "-o", "out.txt"],
+    "baseline": ["check", "baseline", "save", "main", "results"],
 }
 
 

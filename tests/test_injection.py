@@ -122,7 +122,7 @@ MESSAGES = {
     "a wrong place": ["audit", "LEDGER"],
     "a broken line": ["show", "BROKEN"],
     "nothing but a broken line": ["audit", "BROKEN"],
-    "an unknown side": ["report", "-o", "page.md", "--baseline", "nosuch", "LEDGER"],
+    "an unknown side": ["report", "-o", "page.md", "--relative-to", "nosuch", "LEDGER"],
 }
 """Commands whose messages quote a ledger."""
 

@@ -291,7 +291,7 @@ HOSTILE = [
     ".",
     "",
     ".hidden",
-    "-o",
+    "--results",
     "a\0b",
     "a\nb",
     "a\x1b[2J",
@@ -448,7 +448,7 @@ def test_a_source_that_is_not_there_stops_all_before_anything_is_written(tmp_pat
 def test_a_place_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
     put(tmp_path / "usb" / "r1.jsonl", content())
     put(tmp_path / "results", b"")
-    with pytest.raises(FileError, match=r"cannot write: .*; choose another place with -o DIR"):
+    with pytest.raises(FileError, match=r"cannot write: .*; choose another place with --results DIR"):
         merge([tmp_path / "usb"], tmp_path / "results")
 
 
@@ -591,7 +591,9 @@ def test_the_command_says_what_went_wrong_and_no_more_when_quiet(
 def test_the_command_with_a_folder_that_is_not_there_is_one_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_cli(["merge", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(tmp_path / "r")]) == ExitCode.USAGE
+    assert (
+        run_cli(["merge", str(tmp_path / "a"), str(tmp_path / "b"), "--results", str(tmp_path / "r")]) == ExitCode.USAGE
+    )
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith(f"error: {tmp_path}/a, {tmp_path}/b: no such file or directory")

@@ -83,7 +83,7 @@ def test_checks_replayed_from_a_recording_with_fresh_signs_do_not_alarm() -> Non
 def test_where_twice_the_tolerance_cannot_be_seen_the_check_is_advisory() -> None:
     """By the design's table sigma_d of tau / 2 is enough and sigma_d of tau is not; 6 blocks alone never suspect."""
     assert explain_insensitivity(profile(), make_check_plan(0.05)) is None
-    assert "raise --tau" in (explain_insensitivity(profile(recorded(spread=0.06)), make_check_plan(0.05)) or "")
+    assert "raise --tolerance" in (explain_insensitivity(profile(recorded(spread=0.06)), make_check_plan(0.05)) or "")
     assert "no slowdown" in (explain_insensitivity(profile(), make_check_plan(0.05, 6)) or "")
 
 

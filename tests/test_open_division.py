@@ -17,7 +17,7 @@ from test_tuned import CPU, digits, needs_native, training
 from cnnbench import data, validity, workloads
 from cnnbench.analysis import seed_accuracy
 from cnnbench.cli.audit import audit
-from cnnbench.cli.learning import claims as command
+from cnnbench.cli.learning import open_claims as command
 from cnnbench.cli.read import report
 from cnnbench.engine import build, timing, tuned
 from cnnbench.engine.batches import TrainingSetup

@@ -54,25 +54,25 @@ def test_outsize_works_the_slides_examples_out(
     arguments: str, o: int, formula: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """lecture.md, section 1. The first line is the number alone, as JSON has it."""
-    first, second, *_ = printed(capsys, "outsize", *arguments.split()).splitlines()
+    first, second, *_ = printed(capsys, "explain", "output-size", *arguments.split()).splitlines()
     assert first == str(o)
     assert second.startswith("o = ")
     assert second.endswith(formula)
-    assert json.loads(printed(capsys, "outsize", *arguments.split(), "--json"))["output"] == o
+    assert json.loads(printed(capsys, "explain", "output-size", *arguments.split(), "--json"))["output"] == o
 
 
 def test_outsize_says_where_same_pads_and_what_is_never_reached(capsys: pytest.CaptureFixture[str]) -> None:
     """TensorFlow's SAME of 7 with stride 2 pads on the right and bottom only."""
-    text = printed(capsys, "outsize", "-i", "7", "-f", "2", "-s", "2", "--same")
+    text = printed(capsys, "explain", "output-size", "-i", "7", "-f", "2", "-s", "2", "--same")
     assert text.splitlines()[2].endswith(
         "= max((4 - 1)*2 + 2 - 7, 0) = 1: 0 on the left and top, 1 on the right and bottom"
     )
-    found = json.loads(printed(capsys, "outsize", "-i", "28", "-f", "3", "--same", "--json"))
+    found = json.loads(printed(capsys, "explain", "output-size", "-i", "28", "-f", "3", "--same", "--json"))
     assert (found["padding_before"], found["padding_after"], found["output"]) == (1, 1, 28)
     assert "never reaches the last 1 of the padded input's 7" in printed(
-        capsys, "outsize", "-i", "7", "-f", "2", "-s", "2"
+        capsys, "explain", "output-size", "-i", "7", "-f", "2", "-s", "2"
     )
-    assert "never" not in printed(capsys, "outsize", "-i", "8", "-f", "2", "-s", "2")
+    assert "never" not in printed(capsys, "explain", "output-size", "-i", "8", "-f", "2", "-s", "2")
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,4 @@ def test_outsize_says_where_same_pads_and_what_is_never_reached(capsys: pytest.C
     ],
 )
 def test_an_impossible_output_is_one_error(arguments: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert said in refused(capsys, "outsize", *arguments.split())
+    assert said in refused(capsys, "explain", "output-size", *arguments.split())

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from cnnbench import store
 from cnnbench.analysis import process_table
 from cnnbench.bridges import pytest_benchmark
-from cnnbench.cli.read import ingest as command
+from cnnbench.cli.read import show as command
 from cnnbench.errors import DataError, ExitCode, UsageError
 from cnnbench.report.render import text
 
@@ -189,7 +189,12 @@ class TestCommand:
 
     def test_wrong_use_and_wrong_files_end_with_2(self, tmp_path):
         good = write(tmp_path / "a.json", version_5())
-        for arguments in ([tmp_path / "nosuch.json"], [good, "-o", tmp_path / "x.txt"], [good, "-o", good], [tmp_path]):
+        for arguments in (
+            [tmp_path / "nosuch.json"],
+            [good, "-o", tmp_path / "x.txt"],
+            [good, "-o", good],
+            [good, tmp_path],
+        ):
             result = self.call(*arguments)
             assert isinstance(result.exception, UsageError | DataError), arguments
             assert result.exception.exit_code == ExitCode.USAGE
@@ -197,4 +202,15 @@ class TestCommand:
 
     def test_a_ledger_is_no_benchmark_file(self, tmp_path):
         ledger = b.write(tmp_path, b.ledger(b.repeats(b.cnn_job(), [0.01] * 3)))
-        assert isinstance(self.call(ledger).exception, DataError)
+        copy = tmp_path / "ledger.json"
+        copy.write_bytes(ledger.read_bytes())
+        assert isinstance(self.call(copy).exception, DataError)
+        good = write(tmp_path / "a.json", version_5())
+        assert isinstance(self.call(good, ledger).exception, UsageError)
+
+    def test_the_format_is_the_one_asked_for_or_the_ending_s(self, tmp_path):
+        good = write(tmp_path / "a.json", version_5())
+        self.call(good, "-o", tmp_path / "rows.csv")
+        assert self.call(good, "--format", "csv").output == (tmp_path / "rows.csv").read_text()
+        self.call(good, "--format", "markdown", "-o", tmp_path / "rows.txt")
+        assert (tmp_path / "rows.txt").read_text().count("|") > 10

@@ -44,7 +44,7 @@ def test_the_examples_run_and_give_what_they_say(tmp_path):
     lines = [line for text in re.findall(r"<!-- run -->\n```\n(.*?)```", PAGE, re.DOTALL) for line in text.splitlines()]
     said = {line: execute(tmp_path, line) for line in lines}
     assert len(lines) == 7
-    assert "test_product" in said["cnnbench ingest product.json"].stdout
+    assert "test_product" in said["cnnbench show product.json"].stdout
     assert "mnist-cnn-v1[" in said["pytest-benchmark compare run.json"].stdout
     product = pd.read_csv(tmp_path / "product.csv")
     assert product.loc[0, "flops_per_second"] == pytest.approx(10 * 2 * 256**3 / product.loc[0, "median_seconds"])

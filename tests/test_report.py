@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import builders as b
 import pytest
@@ -196,7 +197,7 @@ class TestBaseline:
     """Speed-ups over what the reader names, across machines."""
 
     def speedups(self, results, tmp_path, key):
-        done(results, "-o", tmp_path / "x.json", "--baseline", key)
+        done(results, "-o", tmp_path / "x.json", "--relative-to", key)
         rows = next(t for t in json.loads((tmp_path / "x.json").read_text())["tables"] if t["key"] == "training")[
             "rows"
         ]
@@ -220,7 +221,7 @@ class TestBaseline:
 
     def test_a_thread_count_is_not_the_beginning_of_another(self, results, tmp_path):
         """box/cpu/1 is not box/cpu/16."""
-        result = call(results, "-o", tmp_path / "x.md", "--baseline", "gpubox-9f9f/cpu/1")
+        result = call(results, "-o", tmp_path / "x.md", "--relative-to", "gpubox-9f9f/cpu/1")
         assert getattr(result.exception, "exit_code", None) == ExitCode.UNFIT
         assert "gpubox-9f9f/cpu/8" in str(result.exception)
 
@@ -235,7 +236,7 @@ class TestBaseline:
         (["-o", "x.html", "--price-per-hour", "nan"], "'nan' is no price"),
         (["-o", "x.html", "--template", "compare"], "takes two sides, BASE and NEW; 1 given"),
         (["-o", "x.html", "--machine", "nosuch"], "no such machine"),
-        (["-o", "x.html", "--baseline", "nosuch"], "no row of that machine and device"),
+        (["-o", "x.html", "--relative-to", "nosuch"], "no row of that machine and device"),
     ],
 )
 def test_a_mistake_is_one_clear_error_and_nothing_is_written(results, tmp_path, monkeypatch, arguments, said):
@@ -246,10 +247,34 @@ def test_a_mistake_is_one_clear_error_and_nothing_is_written(results, tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
 
-def test_without_an_output_it_says_what_is_needed(results):
-    result = call(results)
-    assert result.exit_code == ExitCode.USAGE
-    assert "-o" in result.output
+def test_without_an_output_it_writes_a_page_of_that_name(results, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done(results, "--template", "lecture", "--static")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_the_page_is_opened_in_the_browser_once_it_is_written(results, tmp_path, monkeypatch):
+    """A folder's index too; where there is no browser it says where the page is."""
+    opened = []
+
+    def browse(address):
+        path = Path(address.removeprefix("file://"))
+        opened.append((path.name, path.read_text(encoding="utf-8")[:15]))
+        return len(opened) == 1
+
+    monkeypatch.setattr("webbrowser.open", browse)
+    monkeypatch.chdir(tmp_path)
+    lecture = (results, "--template", "lecture", "--static", "--open", "-o")
+    assert "no browser" not in done(*lecture, "page.html").output
+    assert "open folder/index.html yourself" in done(*lecture, "folder").output
+    assert opened == [("page.html", "<!DOCTYPE html>"), ("index.html", "<!DOCTYPE html>")]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"), [(["-o", "x.md"], "x.md is no HTML page"), (["--check"], "--check writes nothing")]
+)
+def test_what_is_no_page_cannot_be_opened(results, more, said):
+    assert said in str(call(results, "--open", *more).exception)
 
 
 def test_a_place_that_cannot_be_written_is_named(results, tmp_path):

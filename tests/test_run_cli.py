@@ -52,7 +52,7 @@ def run(capsys: pytest.CaptureFixture[str]):
 
     def run_(*statuses: str, more: tuple[str, ...] = (), before: tuple[str, ...] = ()):
         STATUSES[:] = statuses
-        code = run_cli([*before, "run", "s.toml", "-o", "results", *more])
+        code = run_cli([*before, "run", "s.toml", "--results", "results", *more])
         out, err = capsys.readouterr()
         return code, out, err.splitlines()
 
@@ -94,6 +94,23 @@ def test_failures_are_said_again_at_the_end_with_what_resume_does_not_do(run) ->
     assert not any(line.endswith("--resume") for line in tail)
 
 
+def test_settings_of_the_command_line_are_in_the_record_and_in_the_command_that_resumes(run) -> None:
+    """Without them nothing is resumed: the suite is another one."""
+    changed = ("-s", "block_steps=3", "-L", "size", "128, 256", "--warmup", "2")
+    code, _, err = run("ok", "ctrl-c", more=changed)
+    going_on = next(line for line in err if line.startswith("next"))
+    words = "run s.toml --results results --set block_steps=3 --sweep size '128, 256' --warmup 2 --resume"
+    assert going_on == f"next      cnnbench {words}"
+    header = ledger().header
+    assert header.options["set"] == "block_steps=3 size=128,256 warmup_steps=2"
+    assert {(job.size, job.block_steps, job.warmup_steps) for job in header.plan} == {(128, 3, 2), (256, 3, 2)}
+    assert code == ExitCode.INTERRUPTED
+    assert run("ok", more=("--resume",))[0] == ExitCode.USAGE
+    STATUSES[:] = ["ok"] * (len(header.plan) - 1)
+    assert run_cli(shlex.split(words)) == 0
+    assert len(ledger().records) == len(header.plan) + 1
+
+
 def test_an_interrupted_run_names_what_is_saved_and_the_command_that_goes_on(run) -> None:
     """Word for word: the command said is run, and does the rest."""
     code, out, err = run("ok", "ctrl-c", more=("--timeout", "60", "--no-progress"))
@@ -101,7 +118,7 @@ def test_an_interrupted_run_names_what_is_saved_and_the_command_that_goes_on(run
     stopped, saved, going_on, show, _, last = err[-6:]
     assert stopped.startswith("stopped   1 of 3 jobs ok, 2 missing, in ")
     assert saved == f"ledger    2 records in {ledger().path}"
-    assert going_on == "next      cnnbench run s.toml -o results --timeout 60.0 --no-progress --resume"
+    assert going_on == "next      cnnbench run s.toml --results results --timeout 60.0 --no-progress --resume"
     assert show.strip() == f"cnnbench show {ledger().path}"
     assert last == "interrupted"
     STATUSES[:] = ["ok", "ok"]
@@ -122,7 +139,7 @@ def test_fail_fast_names_what_is_missing_and_how_to_go_on(run) -> None:
     code, _, err = run("crashed", more=("--fail-fast",))
     assert code == ExitCode.JOB_FAILED
     assert any(line.startswith("done      0 of 3 jobs ok, 1 failed, 2 missing") for line in err)
-    assert "next      cnnbench run s.toml -o results --resume" in err
+    assert "next      cnnbench run s.toml --results results --resume" in err
 
 
 def test_quiet_says_only_what_went_wrong(run) -> None:
@@ -130,7 +147,7 @@ def test_quiet_says_only_what_went_wrong(run) -> None:
     _, _, err = run("ok", "oom", "ok", before=("-q",))
     assert err == ["[2/3] gemm 256 fp32 on cpu, round 2: OOM: a worker of a test"]
     _, _, err = run("ok", "ctrl-c", before=("--no-settings",), more=("-q",))
-    again = "cnnbench --no-settings run s.toml -o results --resume"
+    again = "cnnbench --no-settings run s.toml --results results --resume"
     assert err[-2:] == [f"2 of the plan's jobs are left; go on with {again}", "interrupted"]
 
 
@@ -169,6 +186,6 @@ def test_a_missed_target_is_no_crash_and_no_success(run) -> None:
     tail = err[err.index("") + 1 :]
     assert tail[0].startswith("done      1 of 3 jobs ok, 1 failed, 1 missed the target, in ")
     assert tail[1] == "failed    gemm 256 fp32 on cpu, round 2: MISSED: a worker of a test"
-    code, _, err = run("ok", "missed", "ok", more=("-o", "others"))
+    code, _, err = run("ok", "missed", "ok", more=("--results", "others"))
     assert code == ExitCode.JOB_FAILED
     assert any(line.startswith("missed    gemm 256 fp32 on cpu, round 2: MISSED") for line in err)

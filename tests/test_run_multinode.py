@@ -131,7 +131,7 @@ def test_a_further_machine_takes_part_in_jobs_of_ranks_and_records_nothing(
     suite = tmp_path / "s.toml"
     suite.write_text('repeats = 2\n[[job]]\nworkload = "mlp-1"\ndata = "synthetic"\nworld = [1, 2, 4]\n')
     words = ["run", str(suite), "--nodes", "2", "--node-rank", "1", "--rdzv", "10.0.0.1:29400", "--seed", "1"]
-    done = CliRunner().invoke(cli, [*words, "-o", str(tmp_path / "results")])
+    done = CliRunner().invoke(cli, [*words, "--results", str(tmp_path / "results")])
     assert done.exit_code == (0 if status == "ok" else 5), done.output
     assert [(job.world, job.nodes) for job, _ in seen] == [(job.world, 2) for job, _ in seen]
     assert sorted(job.world for job, _ in seen) == [2, 2, 4, 4]

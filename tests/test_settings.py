@@ -120,6 +120,33 @@ def test_a_relative_path_is_relative_to_the_file(tmp_path, told):
     assert told()["page"] == str(Path.home() / "x")
 
 
+def test_a_table_of_a_command_s_former_name_is_answered_with_today_s(tmp_path):
+    (tmp_path / "cnnbench.toml").write_text("[fleet]\n")
+    with pytest.raises(UsageError, match=r"fleet: no such command; here it is `cnnbench cluster`"):
+        load_settings(cli, tmp_path)
+
+
+def test_a_command_with_others_below_it_has_a_table_and_variables_as_they_have(tmp_path, monkeypatch, capsys):
+    """`[check]` is for `check`, `[check.replay]` for `check replay`; so are CNNBENCH_CHECK_... and CNNBENCH_CHECK_REPLAY_..."""
+    (tmp_path / "cnnbench.toml").write_text("[check]\nbase = 'nosuch'\n[check.baseline.list]\nformat = 'json'\n")
+    found = make_defaults(cli)
+    assert found["check"]["base"] == "nosuch"
+    assert found["check"]["baseline"]["list"]["format_"] == "json"
+    monkeypatch.setenv("CNNBENCH_CHECK_TOLERANCE", "wide")
+    assert run_cli(["check", "run"]) == ExitCode.USAGE
+    assert "--tolerance 'wide': write a percentage" in capsys.readouterr().err
+    monkeypatch.setenv("CNNBENCH_CHECK_REPLAY_PLOT", "x.pdf")
+    assert run_cli(["check", "replay", "x.json"]) == ExitCode.USAGE
+    assert "a plot is FILE.svg or FILE.png" in capsys.readouterr().err
+    (tmp_path / "cnnbench.toml").write_text("[check]\nbasis = 'x'\n[check.nosuch]\n[check.replay]\nplott = 'x.svg'\n")
+    with pytest.raises(UsageError) as raised:
+        load_settings(cli, tmp_path)
+    assert [
+        part in str(raised.value)
+        for part in ("[check] basis", "[check] nosuch: no such command", "[check.replay] plott")
+    ] == [True] * 3
+
+
 def test_a_commands_own_directory_beats_the_results_of_all(tmp_path, told):
     (tmp_path / "cnnbench.toml").write_text("results = 'all'\n[tell]\noutput = 'own'\n")
     assert told()["output"] == str(tmp_path / "own")
@@ -129,7 +156,7 @@ def test_every_command_with_a_results_directory_has_the_settings(tmp_path):
     """Whatever stands in COMMANDS: an option that CNNBENCH_RESULTS gives is found by that alone."""
     (tmp_path / "cnnbench.toml").write_text("results = 'r'\n")
     found = make_defaults(cli)
-    assert found["tell"]["output"] == found["run"]["output"] == str(tmp_path / "r")
+    assert found["tell"]["output"] == found["run"]["results"] == str(tmp_path / "r")
     assert "device" not in found["run"]
     assert dict(found["tell"]) == {"output": str(tmp_path / "r")}
 
@@ -283,23 +310,28 @@ def test_every_option_of_every_command_can_be_set(tmp_path):
         return str(tmp_path / "pyproject.toml") if isinstance(kind, click.Path) and kind.file_okay else "."
 
     def lines(command: click.Command, heading: str) -> list[str]:
+        below: list[str] = []
         if isinstance(command, click.Group):
             context = click.Context(command)
             inner = [(name, command.get_command(context, name)) for name in command.list_commands(context)]
-            return [line for name, each in inner if each for line in lines(each, f"{heading}.{name}")]
+            below = [line for name, each in inner if each for line in lines(each, f"{heading}.{name}")]
+        if command is cli:
+            return below
         options = [each for each in command.params if isinstance(each, click.Option) and each.expose_value]
         found = [f"[{heading}]"]
         for option in options:
             name = next((each for each in option.opts if each.startswith("--")), option.opts[0]).lstrip("-")
             value = value_of(option)
-            several = option.multiple or option.nargs != 1
-            found.append(f"{name} = {json.dumps([value] if several else value)}")
-        return found
+            given = [value] * option.nargs if option.nargs > 1 else value
+            found.append(f"{name} = {json.dumps([given] if option.multiple else given)}")
+        return [*found, *below]
 
     (tmp_path / "pyproject.toml").write_text("\n".join(lines(cli, "tool.cnnbench")) + "\n")
     settings = load_settings(cli, tmp_path)
     assert settings.values["run"]["name_filter"] == "."
     assert len(settings.values["run"]) > 15
+    assert settings.values["check"]["github"] is settings.values["check"]["calibrate"]["resume"] is True
+    assert settings.values["check"]["baseline"]["save"]["replace"] is True
 
 
 def test_a_mistake_in_a_file_that_cannot_be_checked_further_names_the_table(tmp_path):

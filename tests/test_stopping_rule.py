@@ -261,7 +261,7 @@ class TestCommand:
 
 def test_the_documented_example_is_what_the_command_prints():
     text = (Path(__file__).parents[1] / "docs" / "learning.md").read_text()
-    block = text.partition("    $ cnnbench stopping --accuracy 0.992 --epochs 5\n")[2].partition("\n\n")[0]
+    block = text.partition("    $ cnnbench learning stopping --accuracy 0.992 --epochs 5\n")[2].partition("\n\n")[0]
     assert textwrap.dedent(block).splitlines() == call("--accuracy", 0.992, "--epochs", 5).stdout.splitlines()[:10]
 
 

@@ -369,7 +369,9 @@ def test_without_the_package_nothing_runs(
 ) -> None:
     """One line with what to type, exit 2, and neither a folder nor a ledger."""
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    code = run_cli(["run", str(suite), "-d", "cpu", "-o", str(tmp_path / "r"), "--tensorboard", str(tmp_path / "tb")])
+    code = run_cli(
+        ["run", str(suite), "-d", "cpu", "--results", str(tmp_path / "r"), "--tensorboard", str(tmp_path / "tb")]
+    )
     assert code == ExitCode.USAGE
     assert capsys.readouterr().err == (
         "error: --tensorboard needs the package tensorboard, which is not installed: pip install tensorboard\n"
@@ -380,7 +382,9 @@ def test_without_the_package_nothing_runs(
 def test_a_place_that_cannot_be_made_is_named_before_anything_runs(
     suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = run_cli(["run", str(suite), "-d", "cpu", "-o", str(tmp_path / "r"), "--tensorboard", str(suite / "tb")])
+    code = run_cli(
+        ["run", str(suite), "-d", "cpu", "--results", str(tmp_path / "r"), "--tensorboard", str(suite / "tb")]
+    )
     error = capsys.readouterr().err
     assert code == ExitCode.USAGE
     assert f"--tensorboard {suite / 'tb'}: cannot be made" in error
@@ -392,7 +396,19 @@ def test_real_workers_leave_a_run_each_that_equals_their_record(suite: Path, tmp
     """Measured by the command line; every scalar is the ledger's, and the record knows nothing of the run. A trial that a
     loaded machine makes invalid has its run too."""
     boards, results = tmp_path / "boards", tmp_path / "results"
-    command = [sys.executable, "-m", "cnnbench", "run", suite, "-d", "cpu", "-o", results, "--tensorboard", boards]
+    command = [
+        sys.executable,
+        "-m",
+        "cnnbench",
+        "run",
+        suite,
+        "-d",
+        "cpu",
+        "--results",
+        results,
+        "--tensorboard",
+        boards,
+    ]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
     assert f"tensorboard --logdir {boards}" in done.stderr, done.stderr
     assert "warning" not in done.stderr
@@ -435,7 +451,21 @@ def test_a_run_that_a_worker_cannot_write_is_a_warning_and_the_job_stays_ok(suit
         "run.name_run_folder = lambda job, plan: 'x' * 300 + whole(job, plan)\n"
         "sys.exit(run_cli(sys.argv[1:]))"
     )
-    arguments = ["run", suite, "-k", "gemm", "-r", "1", "-d", "cpu", "-o", results, "--tensorboard", boards, "--json"]
+    arguments = [
+        "run",
+        suite,
+        "-k",
+        "gemm",
+        "-r",
+        "1",
+        "-d",
+        "cpu",
+        "--results",
+        results,
+        "--tensorboard",
+        boards,
+        "--json",
+    ]
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert "warning: TensorBoard run: none was written: OSError: File name too long" in done.stderr

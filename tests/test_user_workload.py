@@ -531,10 +531,10 @@ def faked(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
 
 def test_a_ledger_is_understood_where_the_file_is_not(faked: Path) -> None:
     """FLOP/s from the header's counts: 50 images of (2 x conv + 3 x dense) FLOPs in 10 ms. Two versions side by side."""
-    assert run_cli(["run", "s.toml", "-d", "cpu", "-o", "r", "-r", "1"]) == 0
+    assert run_cli(["run", "s.toml", "-d", "cpu", "--results", "r", "-r", "1"]) == 0
     workloads.forget_files()
     (faked / "my_net.py").write_text(NET.replace("Conv2d(8", "Conv2d(16"))
-    assert run_cli(["run", "s.toml", "-d", "cpu", "-o", "r", "-r", "1"]) in (0, 5)
+    assert run_cli(["run", "s.toml", "-d", "cpu", "--results", "r", "-r", "1"]) in (0, 5)
     workloads.forget_files()
     workloads._FROM_LEDGERS.clear()
     assert "my-net" not in workloads.names()
@@ -580,12 +580,12 @@ def test_a_run_does_not_go_on_with_another_file(faked: Path, capsys: pytest.Capt
     stopped = functools.partial(room.execute.func, launcher=_stop)  # type: ignore[attr-defined]
     whole = room.execute
     room.execute = stopped
-    assert run_cli(["run", "s.toml", "-d", "cpu", "-o", "r"]) == ExitCode.INTERRUPTED
+    assert run_cli(["run", "s.toml", "-d", "cpu", "--results", "r"]) == ExitCode.INTERRUPTED
     room.execute = whole
     workloads.forget_files()
     (faked / "my_net.py").write_text(NET + "# another\n")
     capsys.readouterr()
-    assert run_cli(["run", "s.toml", "-d", "cpu", "-o", "r", "--resume"]) == ExitCode.USAGE
+    assert run_cli(["run", "s.toml", "-d", "cpu", "--results", "r", "--resume"]) == ExitCode.USAGE
     assert "my-net (my_net.py) changed since run" in capsys.readouterr().err
 
 
@@ -644,7 +644,7 @@ def test_the_example_package_is_installed_listed_and_benchmarked(tmp_path: Path)
 
     suite, results = tmp_path / "tiny.toml", tmp_path / "results"
     suite.write_text(TINY.format(workload="lenet-5"))
-    done = command("run", suite, "-d", "cpu", "-o", results, "--json", **found)
+    done = command("run", suite, "-d", "cpu", "--results", results, "--json", **found)
     (path,) = results.rglob("*.jsonl")
     ledger = store.load(path)
     (record,) = ledger.records
@@ -663,7 +663,7 @@ def test_a_file_is_benchmarked_and_a_wrong_declaration_ends_its_job(tmp_path: Pa
     """The worker runs the file too; what it declares wrongly is a crashed job with both figures, exit 5."""
     shutil.copy(EXAMPLE / "my_net.py", tmp_path / "my_net.py")
     (tmp_path / "mine.toml").write_text(TINY.format(workload="my_net.py"))
-    command("run", tmp_path / "mine.toml", "-d", "cpu", "-o", tmp_path / "r")
+    command("run", tmp_path / "mine.toml", "-d", "cpu", "--results", tmp_path / "r")
     (path,) = (tmp_path / "r").rglob("*.jsonl")
     (record,) = store.load(path).records
     assert record.outcome.trial is not None, record.outcome
@@ -674,6 +674,6 @@ def test_a_file_is_benchmarked_and_a_wrong_declaration_ends_its_job(tmp_path: Pa
     text = (EXAMPLE / "cnnbench_lenet5.py").read_text(encoding="utf-8").replace("forward=833_040", "forward=833_041")
     (tmp_path / "wrong.py").write_text(text)
     (tmp_path / "wrong.toml").write_text(TINY.format(workload="wrong.py"))
-    done = command("run", tmp_path / "wrong.toml", "-d", "cpu", "-o", tmp_path / "w")
+    done = command("run", tmp_path / "wrong.toml", "-d", "cpu", "--results", tmp_path / "w")
     assert done.returncode == ExitCode.JOB_FAILED
     assert "declared are 833,041 forward FLOPs an image, torch counts 833,040" in done.stderr

@@ -41,15 +41,23 @@ class Made:
                 arguments = ["report", str(results), "-o", str(root / f"page.{ending}"), "--static"]
                 assert CliRunner().invoke(cli, arguments).exit_code == 0
             for name, format_ in (("md", "markdown"), ("csv", "csv"), ("json", "json")):
-                for command, options in (("stopping", []), ("converge", []), ("converge", ["--margin", "0.45"])):
+                for command, options in (("stopping", []), ("convergence", []), ("convergence", ["--margin", "0.45"])):
                     target = root / f"{command}{len(options)}.{name}"
-                    arguments = [command, str(results), "--format", format_, "-o", str(target), *options]
+                    arguments = ["learning", command, str(results), "--format", format_, "-o", str(target), *options]
                     assert CliRunner().invoke(cli, arguments).exit_code in (0, 1, 4)
-                arguments = ["stopping", *CLOSED, "--format", format_, "-o", str(root / f"closed.{name}")]
+                arguments = ["learning", "stopping", *CLOSED, "--format", format_, "-o", str(root / f"closed.{name}")]
                 assert CliRunner().invoke(cli, arguments).exit_code == 0
             whole_jobs = report_builders.write(root / "whole", [lb.curved()])
             for name, format_ in (("md", "markdown"), ("csv", "csv"), ("json", "json")):
-                arguments = ["converge", str(whole_jobs), "--format", format_, "-o", str(root / f"curves.{name}")]
+                arguments = [
+                    "learning",
+                    "convergence",
+                    str(whole_jobs),
+                    "--format",
+                    format_,
+                    "-o",
+                    str(root / f"curves.{name}"),
+                ]
                 assert CliRunner().invoke(cli, arguments).exit_code == 0
             arguments = ["report", str(whole_jobs), "-o", str(root / "curves.html"), "--static"]
             assert CliRunner().invoke(cli, arguments).exit_code == 0
@@ -74,7 +82,9 @@ def test_what_was_printed_agrees() -> None:
     assert {name: found for name, text in made().files.items() if (found := made().findings(name, text))} == {}
 
 
-@pytest.mark.parametrize("name", ["page.md", "stopping0.md", "converge0.md", "converge2.md", "closed.md", "curves.md"])
+@pytest.mark.parametrize(
+    "name", ["page.md", "stopping0.md", "convergence0.md", "convergence2.md", "closed.md", "curves.md"]
+)
 def test_one_digit_changed_anywhere_in_the_tables_and_conclusions_of_a_document_is_named(name: str) -> None:
     """Cells, headings, titles of groups and the sentence, the page's own digest put right."""
     whole = made().files[name]
@@ -113,7 +123,7 @@ def test_one_digit_changed_in_a_page_s_cells_and_sort_keys_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["page.csv", "stopping0.csv", "converge0.csv", "converge2.csv", "closed.csv", "curves.csv"]
+    "name", ["page.csv", "stopping0.csv", "convergence0.csv", "convergence2.csv", "closed.csv", "curves.csv"]
 )
 def test_one_digit_changed_in_any_column_of_the_csv_is_named(name: str) -> None:
     reader = csv.DictReader(io.StringIO(made().files[name]))
@@ -144,7 +154,7 @@ def written(names: list[str], rows: list[dict[str, str]]) -> str:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("name", ["page.json", "stopping0.json", "converge0.json", "closed.json", "curves.json"])
+@pytest.mark.parametrize("name", ["page.json", "stopping0.json", "convergence0.json", "closed.json", "curves.json"])
 def test_one_value_changed_in_the_json_is_named(name: str) -> None:
     """Every number, word and truth of one line of each table, its absence, and a name that there is no rule for."""
     document = json.loads(made().files[name])
@@ -174,11 +184,11 @@ def test_one_value_changed_in_the_json_is_named(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("converge0.md", "learns worse", "learns as well"),
-        ("converge0.md", "learns as well |", "undecided (about 7 seeds would tell) |"),
-        ("converge0.md", "| bf16 |", "| fp16 |"),
-        ("converge0.md", "(the same)", ""),
-        ("converge2.md", "a loss of 0.450 pp", "a loss of 0.350 pp"),
+        ("convergence0.md", "learns worse", "learns as well"),
+        ("convergence0.md", "learns as well |", "undecided (about 7 seeds would tell) |"),
+        ("convergence0.md", "| bf16 |", "| fp16 |"),
+        ("convergence0.md", "(the same)", ""),
+        ("convergence2.md", "a loss of 0.450 pp", "a loss of 0.350 pp"),
         ("stopping0.md", "(its last; never all right)", ""),
         ("stopping0.md", "| accuracy on all 10,000 |", "| accuracy on all 1,000 |"),
         ("stopping0.md", "Test CPU 9000 (cpu, 8 threads) · fp32", "Best CPU 9001 (cpu, 8 threads) · fp32"),

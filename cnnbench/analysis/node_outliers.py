@@ -8,7 +8,7 @@ The rule, declared before anything is looked at: an outlier is `ROBUST_SDS` robu
 absolute deviation, which a few bad nodes leave alone) from the median *and* at least `LEAST_SHARE` from it, among at least
 `LEAST_NODES`. 3.5 is the cut of Iglewicz and Hoaglin, "How to Detect and Handle Outliers" (1993); the second condition keeps
 nodes that are alike to a thousandth from being called bad for two thousandths. How often it names a good node in one row, and
-so in a table of several: docs/fleet.md, held by `tests/test_cluster_report.py`.
+so in a table of several: docs/cluster.md, held by `tests/test_cluster_report.py`.
 """
 
 from __future__ import annotations

@@ -359,7 +359,7 @@ def add_convergence_doubts(rows: Sequence[Row]) -> list[Row]:
                 f"a loss of {units.points(test.margin, signed=False)} is allowed"
             )
         if test.verdict == "learns worse":
-            doubt = Doubt("learns-worse", text, "Claim no speed with it; `cnnbench converge` has the test.")
+            doubt = Doubt("learns-worse", text, "Claim no speed with it; `cnnbench learning convergence` has the test.")
             found[id(variant.row)] = variant.row.with_doubt(doubt)
     return list(found.values())
 

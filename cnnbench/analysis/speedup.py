@@ -79,7 +79,7 @@ def compute_speedups(
     bases = group_by(usable, share)
     if baseline is not None and not bases:
         places = ", ".join(sorted({naming.place_key(row.machine.id, row.job) for row in rows})) or "none"
-        raise ComparisonError(f"--baseline {baseline}: no row of that machine and device; there are: {places}")
+        raise ComparisonError(f"--relative-to {baseline}: no row of that machine and device; there are: {places}")
     divided = (_with_speedup(row, bases.get(share(row), []), all_runs, baseline) for row in rows)
     cpu_seconds = None if published_cpu is None else published_cpu.job_seconds
     published = tuple(PublishedResult(row, cpu_seconds) for row in dict.fromkeys(published_rows))

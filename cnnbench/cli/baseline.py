@@ -1,4 +1,4 @@
-"""`cnnbench baseline`: names for recorded runs, and later runs compared with them."""
+"""`cnnbench check baseline`: names for recorded runs, and later runs compared with them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import click
 from cnnbench.cli import completion
 from cnnbench.cli import output as out
 from cnnbench.cli.check import check
+from cnnbench.cli.command_group import CommandGroup
 from cnnbench.cli.load_results import DEFAULT_RESULTS, Selection, load_ledgers, select_ledgers
 from cnnbench.cli.options import (
     ANY_PATH,
@@ -55,12 +56,12 @@ _results_option = make_option(
 _output_options = combine_options(format_option(), OUTPUT)
 
 
-@click.group
+@click.group(cls=CommandGroup)
 def baseline() -> None:
-    """Store names for recorded runs, and hold later runs against them.
+    """Save names for recorded runs, and judge later runs by them.
 
-    A cheap screen before `cnnbench check`: times are held against a prediction interval over 8 stored runs or more, counts
-    and bytes exactly. A baseline changes only by `save --replace`, never by itself.
+    A cheap screen before `cnnbench check`: times are compared with a prediction interval over 8 stored runs or more, counts
+    and bytes must be equal. A baseline changes only by `save --replace`, never by itself.
     """
 
 
@@ -75,7 +76,7 @@ def save_command(
 ) -> None:
     """Store the runs under PATHS (default: the results) as baseline NAME: their names and digests, no copies.
 
-    Of each row the runs under its newest run's conditions (machine, torch, driver, timing rule) are kept.
+    Keeps the runs of each row that have the conditions of its newest run (machine, torch, driver, timing rule).
     """
     from cnnbench.analysis import process_table
     from cnnbench.analysis.stats import LEAST_RUNS
@@ -128,7 +129,7 @@ def list_command(machine_id: str | None, results: Path, destination: out.Destina
 @_output_options
 @gather_values
 def show_command(name: str, machine_id: str | None, results: Path, destination: out.Destination) -> None:
-    """Show what baseline NAME expects of the next run, and whether the ledgers of its runs are still there."""
+    """Show what baseline NAME predicts for the next run, and whether the ledgers of its runs are still there."""
     from cnnbench.regression.saved_baseline import load_baseline
     from cnnbench.report.history import build_contents
 
@@ -136,11 +137,11 @@ def show_command(name: str, machine_id: str | None, results: Path, destination: 
     destination.emit(build_contents(*contents))
 
 
-@baseline.command("rm")
+@baseline.command
 @_name_argument
 @MACHINE
 @_results_option
-def rm_command(name: str, machine_id: str | None, results: Path) -> None:
+def remove_command(name: str, machine_id: str | None, results: Path) -> None:
     """Remove baseline NAME; the ledgers stay."""
     from cnnbench.regression.saved_baseline import FILE_NAME, change_entries
 
@@ -168,13 +169,13 @@ def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
 @MACHINE
 @make_option(
     "--inconclusive",
-    "Whether too few stored runs, or a check that cannot tell, end with exit 4 or with 0.",
+    "Exit 4 or 0 if there are too few stored runs, or a check that cannot decide.",
     click.Choice(["fail", "warn"]),
     default="fail",
 )
 @make_option(
     "--check/--no-check check",
-    "Settle suspicious times by the paired check.  [default: check]",
+    "Run the paired check on suspicious times.  [default: check]",
     default=True,
     show_default=False,
 )
@@ -188,11 +189,11 @@ def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
 @_output_options
 @click.pass_context
 def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...], results: Path, **options: Any) -> None:
-    """Hold the newest run under PATHS (default: the results) against baseline NAME of its machine.
+    """Compare the newest run under PATHS (default: the results) with baseline NAME of its machine.
 
-    Exit 1 if a deterministic metric changed, 3 if the conditions are others, 5 if a record is missing, 4 if there are too
-    few stored runs. A suspicious time alone fails nothing: it starts `cnnbench check` of both commits for the suspicious
-    rows, whose verdict counts as it does there (1, 3, 4, 5). Where that cannot be, a warning says why.
+    Exit 1 if a deterministic metric changed, 3 if the conditions differ, 5 if a record is missing, 4 if there are too few
+    stored runs. A suspicious time alone fails nothing: it starts `cnnbench check` of both commits for the suspicious rows,
+    whose exit code counts (1, 3, 4, 5). If that is impossible, a warning says why.
     """
     from cnnbench.analysis import process_table
     from cnnbench.regression import saved_baseline, screen

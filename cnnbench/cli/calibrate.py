@@ -1,4 +1,4 @@
-"""What `cnnbench calibrate` and `selftest` do: learn what this machine's noise lets a check see, and see a check find real work.
+"""What `cnnbench check calibrate` does: measure the noise here, and with --inject see whether a check finds real work.
 
 A calibration measures pairs of one and the same code. A selftest is the whole check of this code against itself, with work
 injected into head.
@@ -44,7 +44,7 @@ from cnnbench.report.model import Chart
 from cnnbench.runner import arm_process, paired
 from cnnbench.units import percent
 
-OPTIONS_WITH_RECORDING = ("recorded", "tau", "expires", "output", "plot", "as_json")
+OPTIONS_WITH_RECORDING = ("recorded", "tolerance", "expires", "output", "plot", "as_json")
 """Options that --from leaves to be given: all others say what is measured."""
 
 
@@ -81,9 +81,11 @@ def _read_recording(
     record = check_record.load_record(path)
     header = record.header
     if header.purpose != "calibrate":
-        raise LedgerError(f"{path}: the record of a {header.purpose}, not of `cnnbench calibrate`: its arms may differ")
-    if options["tau"] is not None:
-        header = header.model_copy(update={"plan": make_check_plan(options["tau"])})
+        raise LedgerError(
+            f"{path}: the record of a {header.purpose}, not of `cnnbench check calibrate`: its arms may differ"
+        )
+    if options["tolerance"] is not None:
+        header = header.model_copy(update={"plan": make_check_plan(options["tolerance"])})
     return header, record.blocks
 
 
@@ -98,7 +100,7 @@ def _measure_recording(context: click.Context, options: OptionValues) -> tuple[P
     pair = arms.pair_jobs(setup.jobs, settings, settings, setup.inventory.machine.cores_allowed)
 
     # Before any process is started, and with --resume too: a tolerance out of range is refused.
-    plan = make_check_plan(DEFAULT_TOLERANCE if options["tau"] is None else options["tau"])
+    plan = make_check_plan(DEFAULT_TOLERANCE if options["tolerance"] is None else options["tolerance"])
 
     def begin(sides: Mapping[Arm, check_record.ArmRecord]) -> OpenedRecording:
         return raw, make_header(setup, pair, sides, plan, purpose="calibrate"), ()

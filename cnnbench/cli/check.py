@@ -1,4 +1,5 @@
-"""`cnnbench check`, `calibrate` and `selftest`: two arms side by side, this machine's noise, and the check's own test.
+"""`cnnbench check`, `check replay` and `check calibrate`: two arms side by side, a recorded check decided again, this machine's
+noise and the check's own test.
 
 What they do is in `check_run` and `calibrate`, imported when they are called.
 """
@@ -16,7 +17,6 @@ from cnnbench.cli.options import (
     COUNT,
     DEFAULT_TOLERANCE,
     FILE,
-    FOLDER,
     combine_options,
     filter_option,
     json_option,
@@ -26,6 +26,10 @@ from cnnbench.cli.options import (
 )
 from cnnbench.errors import ExitCode, UsageError
 
+DEFAULT_SUITE = "regression"
+CALIBRATION_ONLY = ("blocks", "expires", "settings", "plot", "recorded", "resume")
+INJECTION_ONLY = ("max_blocks", "profile", "no_profile")
+"""Options of `check calibrate` that make no sense with --inject, and that need it."""
 MIN_PERCENT = 0.2
 MAX_INJECTED_SHARE = 2.0
 
@@ -41,11 +45,13 @@ def _parse_percent(text: str, flag: str) -> float:
     return value / 100
 
 
-def _parse_tau(value: str | None) -> float | str | None:
-    return _parse_percent(value, "--tau") if value not in (None, "auto") else value
+def _parse_tolerance(value: str | None) -> float | str | None:
+    return value if value is None or value == "auto" else _parse_percent(value, "--tolerance")
 
 
-def _parse_shares(value: str) -> tuple[float, ...]:
+def _parse_shares(value: str | None) -> tuple[float, ...] | None:
+    if value is None:
+        return None
     shares = tuple(_parse_percent(part, "--inject") for part in value.split(","))
     if any(not 0 <= share <= MAX_INJECTED_SHARE for share in shares):
         raise UsageError(f"--inject {value!r}: from 0 to {100 * MAX_INJECTED_SHARE:.0f} %")
@@ -59,11 +65,11 @@ def _require_picture(value: Path | None) -> Path | None:
 
 
 _pair_options = combine_options(
-    click.argument("suite", metavar="SUITE", shell_complete=completion.complete_suites, required=False),
+    click.argument("suite", shell_complete=completion.complete_suites, required=False, default=DEFAULT_SUITE),
     make_option("-d --device", "The one device to measure on.", default="cpu"),
     filter_option("Only jobs whose text contains FILTER."),
-    make_option("--rounds", "Turns of each arm a block.", click.IntRange(min=2)),
-    make_option("--steps-per-turn", "Steps a turn; the first is not timed.", click.IntRange(min=2)),
+    make_option("--rounds", "Turns of each arm in a pair.", click.IntRange(min=2)),
+    make_option("--steps-per-turn", "Steps in a turn; the first is not timed.", click.IntRange(min=2)),
     make_option(
         "--sequential/--turns",
         "One process after the other, or both alive and taking turns.  [default: turns]",
@@ -71,22 +77,24 @@ _pair_options = combine_options(
         show_default=False,
     ),
     make_option("--threads", "CPU threads.  [default: the cores allowed]", COUNT),
-    make_option("--seed", "Of every coin.  [default: random, recorded]", click.IntRange(min=0)),
-    make_flag("--keep-disturbed", "Drop no block for what the machine's counters say (busy CI)."),
+    make_option(
+        "--seed",
+        "Seed for the random order of the two arms; saved in the record.  [default: random]",
+        click.IntRange(min=0),
+    ),
+    make_flag("--keep-disturbed", "Keep pairs that the machine's counters show as disturbed (for a busy CI)."),
     make_option("--data-dir", "Directory of MNIST's four files.", ANY_PATH, envvar="CNNBENCH_DATA", show_envvar=True),
-    tree_option("Where noise profiles are: <machine>/noise/<suite>.json.", "--results"),
+    tree_option("Where noise profiles are stored: DIR/<machine>/noise/<suite>.json."),
 )
 """The suite and the options that say what is measured, where and how."""
-_plan_options = combine_options(
-    make_option(
-        "--tau",
-        "Slowdown tolerated, or auto (calibrated).",
-        default=f"{DEFAULT_TOLERANCE:.0%}",
-        metavar="PERCENT",
-        check=_parse_tau,
-    ),
-    make_option("--max-blocks", "Blocks of the first stage at most.  [default: 16]", COUNT),
+_surface_options = combine_options(
+    make_option("--markdown", "The verdict as a table with its conditions.", FILE, metavar="FILE.md"),
+    make_option("--junit", "A test case for each job and metric; failed: regressed.", FILE, metavar="FILE.xml"),
+    make_option("--plot", "A forest plot of the ratios.", FILE, metavar="FILE.svg|png", check=_require_picture),
+    make_flag("--github", "Annotations on standard output, the table in the job's summary."),
 )
+"""Where a verdict is written besides the terminal."""
+_max_blocks_option = make_option("--max-blocks", "Pairs in the first stage at most.  [default: 16]", COUNT)
 _profile_options = combine_options(
     make_option("--profile", "The noise profile to use.", FILE),
     make_flag("--no-profile", "Use no noise profile."),
@@ -95,52 +103,82 @@ _profile_options = combine_options(
 
 @click.command
 @_pair_options
-@make_option("--base", "The git revision to hold against.", metavar="REF")
+@make_option("--base", "The git revision to compare with.", metavar="REF")
 @make_option("--head", "The git revision to check.  [default: the working tree]", metavar="REF")
 @make_option("--base-python", "Base's Python, or its virtual environment.", metavar="PATH")
 @make_option("--head-python", "Head's Python, or its virtual environment.", metavar="PATH")
 @make_option("--base-set", "A setting of base's jobs, such as threads=1.", multiple=True, metavar="KEY=VALUE")
 @make_option("--head-set", "A setting of head's jobs.", multiple=True, metavar="KEY=VALUE")
-@_plan_options
+@make_option(
+    "--tolerance",
+    "Slowdown tolerated, or auto (as calibrated).",
+    default=f"{DEFAULT_TOLERANCE:.0%}",
+    metavar="PERCENT",
+    check=_parse_tolerance,
+)
+@_max_blocks_option
 @make_option("--max-minutes", "Stop at the first look after these.", click.FloatRange(min=0, min_open=True))
-@make_option("--inconclusive", "Exit 4 or 0 where nothing is decided.  [default: fail]", click.Choice(["fail", "warn"]))
+@make_option("--inconclusive", "Exit 4 or 0 if nothing is decided.  [default: fail]", click.Choice(["fail", "warn"]))
 @make_option("--metric", "Which step time decides.", click.Choice(["median", "mean"]), default="median")
 @_profile_options
-@make_option("-o --output", "The record, replayable JSON.  [default: the cache]", FILE)
-@make_flag("--resume", "Go on with the check interrupted before, repeating nothing.")
-@make_option("--replay", "Decide anew from a record; measures nothing.", FILE)
-@make_option("--markdown", "The verdict as a table with its conditions.", FILE, metavar="FILE.md")
-@make_option("--junit", "A test case a job and metric; failed: regressed.", FILE, metavar="FILE.xml")
-@make_option("--plot", "A forest plot of the ratios.", FILE, metavar="FILE.svg|png", check=_require_picture)
-@make_flag("--github", "Annotations on standard output, the table in the job's summary.")
+@make_option("-o --output", "The record, a JSON file for `check replay`.  [default: in the cache]", FILE)
+@make_flag("--resume", "Continue the interrupted check, repeating nothing.")
+@_surface_options
 @click.pass_context
 def check(context: click.Context, /, **options: Any) -> None:
-    """Hold head against base on the jobs of SUITE: pass, improved, regressed or inconclusive, never by a single number.
+    """Compare head with base on the jobs of SUITE (default: regression): pass, improved, regressed or inconclusive.
 
-    Blocks of two fresh processes are measured until a look decides. Every block is saved before the next one starts.
+    Pairs of fresh processes are measured until a look decides. Every pair is saved before the next one starts. `cnnbench
+    check run` is the same.
+
     Exit 0 passed or improved, 1 regressed, 3 not comparable, 4 inconclusive, 5 a worker failed.
     """
-    from cnnbench.cli.check_run import measure_check, replay_record
+    from cnnbench.cli.check_run import measure_check
 
-    if options["replay"] is not None:
-        context.exit(replay_record(options))
-    if options["suite"] is None:
-        raise UsageError("no suite; name one, such as regression")
     context.exit(measure_check(context, options).ending.exit_code)
 
 
 @click.command
+@click.argument("record", metavar="FILE.json", type=FILE)
+@make_option("-o --output", "Write the record again, with the same bytes.", FILE)
+@_surface_options
+@click.pass_context
+def replay(context: click.Context, /, record: Path, **options: Any) -> None:
+    """Decide a recorded check again and print its verdict; nothing is measured.
+
+    Exits as the check did; 2 if the record's pairs do not lead to the verdict that it holds.
+    """
+    from cnnbench.cli.check_run import replay_record
+
+    context.exit(replay_record(record, options))
+
+
+@click.command
 @_pair_options
-@make_option("--blocks", "Valid A/A blocks to measure.", click.IntRange(min=6), default=20)
-@make_option("--expires", "How long it holds.", COUNT, default=30, metavar="DAYS")
+@make_option("--blocks", "Valid A/A pairs to measure.  [default: 20]", click.IntRange(min=6))
+@make_option("--expires", "How long the profile is valid.  [default: 30]", COUNT, metavar="DAYS")
 @make_option(
-    "--tau",
-    f"Tolerance to say what is seen at.  [default: {DEFAULT_TOLERANCE:.0%}; with --from the recording's]",
+    "--inject",
+    "Check this code against itself instead, with a step made so much longer; once for each share. Without a value: 0,10.",
+    is_flag=False,
+    flag_value="0,10",
+    metavar="PERCENTS",
+    check=_parse_shares,
+)
+@make_option(
+    "--tolerance",
+    f"Tolerance to plan for.  [default: {DEFAULT_TOLERANCE:.0%}; with --from the recording's]",
     metavar="PERCENT",
-    check=lambda value: None if value is None else _parse_percent(value, "--tau"),
+    check=_parse_tolerance,
 )
 @make_option("--set settings", "A setting of both arms' jobs.", multiple=True, metavar="KEY=VALUE")
-@make_option("-o --output", "The profile.  [default: RESULTS/<machine>/noise/<suite>.json; with --from none]", FILE)
+@make_option(
+    "-o --output",
+    "The profile (default: RESULTS/<machine>/noise/<suite>.json; with --from none); with --inject a folder for the records "
+    "(default: in the cache).",
+    ANY_PATH,
+    metavar="FILE|DIR",
+)
 @make_option(
     "--plot",
     "The slowdown that would be found, over the spread of d, with each job on the curve.",
@@ -150,40 +188,41 @@ def check(context: click.Context, /, **options: Any) -> None:
 )
 @make_option(
     "--from recorded",
-    "Profile and picture of blocks recorded before; measures nothing.",
+    "Profile and picture of pairs recorded before; measures nothing.",
     FILE,
     metavar="FILE-blocks.json",
 )
-@make_flag("--resume", "Go on with the calibration interrupted before.")
-@json_option("Print the profile as JSON.")
+@make_flag("--resume", "Continue the interrupted calibration.")
+@_max_blocks_option
+@_profile_options
+@json_option("Print JSON.")
 @click.pass_context
 def calibrate(context: click.Context, /, **options: Any) -> None:
-    """Measure A/A blocks of SUITE and store the noise profile that `cnnbench check` then uses on this machine.
+    """Measure the noise of SUITE (default: regression) here, and store the profile that `cnnbench check` then uses.
 
-    The profile has the spread of d a job, within and between blocks, bands for the control loop and the final loss, the
-    tolerance and rounds to take, and what would be found; the raw blocks are beside it as <suite>-blocks.json.
+    Pairs of the same code (A/A) give the spread of d for each job, within and between pairs, bands for the control loop and
+    the final loss, the tolerance and rounds to take, and which slowdowns would be found; the raw pairs are stored beside it as
+    <suite>-blocks.json.
+
+    With --inject the whole check runs on this code against itself, with real work run again inside head's timed region.
+    Nothing injected must not be REGRESSED, twice the tolerance or more must be; the tolerance itself is expected
+    INCONCLUSIVE. Exit 1 if one fails.
     """
-    from cnnbench.cli.calibrate import run_calibration
+    from cnnbench.cli.calibrate import run_calibration, run_selftest
 
-    run_calibration(context, options)
-
-
-@click.command
-@_pair_options
-@make_option("--inject", "How much longer a step is to take.", default="0,10", metavar="PERCENTS", check=_parse_shares)
-@_plan_options
-@_profile_options
-@make_option("-o --output", "Folder for the records.  [default: the cache]", FOLDER)
-@json_option("Print JSON instead of the table.")
-@click.pass_context
-def selftest(context: click.Context, /, **options: Any) -> None:
-    """Check SUITE (default regression) against itself, once for each injected share of real work, and print what came of it.
-
-    The work is part of the step itself, run again inside the timed region of head. Nothing injected must not be
-    REGRESSED, twice the tolerance or more must be; the tolerance itself is expected INCONCLUSIVE. Exit 1 if one fails.
-    """
-    from cnnbench.cli.calibrate import run_selftest
-
-    options["suite"] = options["suite"] or "regression"
-    if not run_selftest(context, options):
+    injected = options["inject"] is not None
+    for name in CALIBRATION_ONLY if injected else INJECTION_ONLY:
+        if options[name]:
+            flag = next(each.opts[-1] for each in context.command.params if each.name == name)
+            raise UsageError(f"{flag} {'makes no sense with' if injected else 'needs'} --inject")
+    output = options["output"]
+    if output is not None and output.exists() and output.is_dir() != injected:
+        raise UsageError(
+            f"-o {output}: {'the records need a folder' if injected else 'a folder; the profile is one file'}"
+        )
+    if not injected:
+        if options["tolerance"] == "auto":
+            raise UsageError("--tolerance auto needs --inject: without it write a percentage, such as 5%")
+        run_calibration(context, {**options, "blocks": options["blocks"] or 20, "expires": options["expires"] or 30})
+    elif not run_selftest(context, {**options, "tolerance": options["tolerance"] or DEFAULT_TOLERANCE}):
         context.exit(ExitCode.FINDING)

@@ -107,9 +107,9 @@ def _begin_check(setup: CheckSetup, pair: arms.PairedJobs, sides: Mapping[Arm, A
     return path, header, (note,) if advisory is None else (note, f"ADVISORY  {advisory}")
 
 
-def replay_record(options: OptionValues) -> int:
+def replay_record(path: Path, options: OptionValues) -> int:
     """Decide a record again; write it where asked for. Raises LedgerError where the verdict is not the stored one."""
-    path, output = options["replay"], options["output"]
+    output = options["output"]
     old = check_record.load_record(path)
     record = sequential.conclude(old.header, old.blocks) if old.header.purpose != "calibrate" else old
     if record.ending != old.ending:

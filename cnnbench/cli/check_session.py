@@ -1,4 +1,4 @@
-"""What `check`, `calibrate` and `selftest` share: the suite on this machine, the arms' workers, the header, and the recording.
+"""What `check` and `check calibrate` share: the suite on this machine, the arms' workers, the header, and the recording.
 
 A recording is blocks measured one after the other and put on disk, until there are enough of them for what they are for.
 """
@@ -235,11 +235,11 @@ def choose_plan(setup: CheckSetup) -> tuple[CheckPlan, NoiseProfile | None, str]
     """The plan for the tolerance asked for (`auto` is the noise profile's), the profile that holds here, if any, and what to
     say of it. Raises UsageError where `auto` has none, ComparisonError for a profile that does not fit.
     """
-    (profile, note), tolerance = _find_noise_profile(setup), setup.options["tau"]
+    (profile, note), tolerance = _find_noise_profile(setup), setup.options["tolerance"]
     if tolerance == "auto":
         if profile is None:
             raise UsageError(
-                "--tau auto needs a noise profile of this machine; run `cnnbench calibrate`, or give a percentage"
+                "--tolerance auto needs a noise profile of this machine; run `cnnbench check calibrate`, or write a percentage"
             )
         tolerance = profile.recommended_tolerance
     return make_check_plan(tolerance, setup.options["max_blocks"]), profile, note
@@ -250,7 +250,7 @@ def _find_noise_profile(setup: CheckSetup) -> tuple[NoiseProfile | None, str]:
     path = options["profile"] or stored_profile_path(options["results"], setup.inventory.machine.id, setup.suite.name)
     if options["no_profile"] or (options["profile"] is None and not path.exists()):
         return None, (
-            f"noise     not calibrated: `cnnbench calibrate {options['suite']}` tells what can be seen here, "
+            f"noise     not calibrated: `cnnbench check calibrate {options['suite']}` tells what can be seen here, "
             "and in how many blocks"
         )
     profile = load_profile(path, setup.inventory.machine, setup.suite.digest, datetime.now(UTC))

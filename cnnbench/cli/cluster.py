@@ -1,4 +1,4 @@
-"""The commands for many machines: `fleet` (submit, look, cancel, collect, compare nodes) and `merge`."""
+"""The commands for many machines: `cluster` (submit, look, cancel, collect, compare nodes) and `merge`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import click
 from click.exceptions import Exit
 
 from cnnbench.cli import completion, load_results
+from cnnbench.cli.command_group import CommandGroup
 from cnnbench.cli.options import (
     ANY_PATH,
     COUNT,
@@ -23,6 +24,7 @@ from cnnbench.cli.options import (
     json_option,
     make_flag,
     make_option,
+    results_option,
     tree_option,
 )
 from cnnbench.cli.output import Destination, print_json, printable
@@ -38,43 +40,42 @@ PLANNED: dict[MergeStatus, str] = {"brought": "to bring", "longer": "to replace 
 LEFT_OUT: tuple[MergeStatus, ...] = ("conflict", "alive", "refused")
 
 _results_option = tree_option(
-    "Results directory, on a file system that all nodes share; the fleet's own folder is DIR-fleet beside it.",
-    "-o --output results",
+    "Results directory, on a file system that all nodes share; what cluster runs need themselves is in DIR-fleet beside it."
 )
 _fleet_id_option = make_option(
-    "--fleet fleet_id", "This fleet (its id or the id's beginning) rather than the newest.", metavar="ID"
+    "--id fleet_id", "This cluster run (its id or the id's beginning) instead of the newest.", metavar="ID"
 )
-_json_option = json_option("Print it as JSON.")
+_json_option = json_option("Print JSON.")
 _wait_option = make_flag("--wait", "Wait until every job is over, then collect.")
 _poll_option = make_option(
     "--poll",
-    "With --wait: how often Slurm is asked.",
+    "With --wait: seconds between two questions to Slurm.",
     click.FloatRange(min=0.1),
     default=10.0,
     metavar="SECONDS",
 )
 
 
-@click.group("fleet")
+@click.group(cls=CommandGroup)
 def cluster() -> None:
-    """Run suites on the nodes of a Slurm cluster, one exclusive job a node, and bring all records into one results tree.
+    """Run suites on the nodes of a Slurm cluster, one exclusive job on each, and bring all records into one results tree.
 
-    Submitted through the package submitit: pip install 'cnnbench[fleet]'.
+    Submitted through the package submitit: pip install 'cnnbench[cluster]'.
     """
 
 
 @cluster.command
 @click.argument("suites", nargs=-1, metavar="SUITE...", shell_complete=completion.complete_suites)
-@make_option("-p --partition", "Slurm's partition; needed but for --resume.", metavar="P")
+@make_option("-p --partition", "Slurm's partition; required without --resume.", metavar="P")
 @make_option("--constraint", "Only nodes with these features: a, a&b, a|b.", metavar="FEATURES")
-@make_option("--gres", "Only nodes with this, and ask for it: gpu, gpu:4, gpu:a100:4.", metavar="GRES")
-@make_option("--nodes count", "So many nodes, the idle ones first.", COUNT, metavar="N")
+@make_option("--gres", "Only nodes with this, and request it: gpu, gpu:4, gpu:a100:4.", metavar="GRES")
+@make_option("--nodes count", "This many nodes, the idle ones first.", COUNT, metavar="N")
 @make_flag("--each-node", "Every node.  [default: one node of each kind]")
 @make_option("--exclusive/--shared", "Whether a job has its node to itself.", default=True)
 @make_option("--time time_limit", "Limit for a node's job, as in Slurm.  [default: 2:00:00]", metavar="TIME")
 @make_option("--sbatch more", "A further option of sbatch: account=lab.", multiple=True, metavar="NAME[=VALUE]")
-@make_option("--run-options", "Handed to each node's `cnnbench run`: '--device cpu -r 3'.", metavar="TEXT")
-@make_flag("--resume", "Submit again what is missing of the newest fleet, repeating nothing.")
+@make_option("--run-options", "Options for each node's `cnnbench run`, such as '--device cpu -r 3'.", metavar="TEXT")
+@make_flag("--resume", "Submit again what is missing of the newest cluster run, repeating nothing.")
 @_fleet_id_option
 @_results_option
 @_wait_option
@@ -84,7 +85,7 @@ def cluster() -> None:
 def run_command(context: click.Context, /, suites: tuple[str, ...], results: Path, **given: Any) -> None:
     """Submit a job for each node that runs each SUITE there (a shipped name, or a TOML file that the nodes can read).
 
-    Exit 0 once submitted; 5 where Slurm refused a job (with --wait: or a node, or a job on it, failed; else what `cnnbench
+    Exit 0 once submitted; 5 if Slurm refused a job (with --wait: or a node, or a job on it, failed; else what `cnnbench
     merge` would exit with).
     """
     from cnnbench.cli.cluster_plan import new_fleet, resume_fleet, submit_jobs
@@ -101,8 +102,10 @@ def run_command(context: click.Context, /, suites: tuple[str, ...], results: Pat
         return
     refused = submit_jobs(folder, made, names)
     if not given["wait"]:
-        where = f" -o {shlex.quote(str(results))}"
-        click.echo(f"now: cnnbench fleet status{where}; when they are done: cnnbench fleet collect{where}", err=True)
+        where = f" --results {shlex.quote(str(results))}"
+        click.echo(
+            f"now: cnnbench cluster status{where}; when they are done: cnnbench cluster collect{where}", err=True
+        )
         raise Exit(ExitCode.JOB_FAILED if refused else ExitCode.DONE)
     _collect(folder, results, wait=True, poll=given["poll"], as_json=False)
 
@@ -112,7 +115,7 @@ def run_command(context: click.Context, /, suites: tuple[str, ...], results: Pat
 @_fleet_id_option
 @_json_option
 def status_command(results: Path, fleet_id: str | None, as_json: bool) -> None:
-    """Print how each node does: waiting, running, done, or failed and why. Exit 5 where one failed."""
+    """Print the state of each node: waiting, running, done, or failed and why. Exit 5 if one failed."""
     from cnnbench.cluster import collect
 
     folder = _find_fleet(results, fleet_id)
@@ -127,11 +130,11 @@ def status_command(results: Path, fleet_id: str | None, as_json: bool) -> None:
 @_results_option
 @_fleet_id_option
 def cancel_command(results: Path, fleet_id: str | None) -> None:
-    """Cancel the fleet's jobs that are not over; what was measured stays, and `fleet run --resume` goes on."""
+    """Cancel the jobs that are not over; what was measured stays, and `cluster run --resume` continues."""
     from cnnbench.cluster import collect
 
     nodes = collect.cancel(_find_fleet(results, fleet_id))
-    click.echo(f"cancelled: {', '.join(nodes)}" if nodes else "no job of this fleet is waiting or running")
+    click.echo(f"cancelled: {', '.join(nodes)}" if nodes else "no job of this cluster run is waiting or running")
 
 
 @cluster.command
@@ -141,10 +144,10 @@ def cancel_command(results: Path, fleet_id: str | None) -> None:
 @_poll_option
 @_json_option
 def collect_command(results: Path, fleet_id: str | None, wait: bool, poll: float, as_json: bool) -> None:
-    """Bring the records of the nodes that are done or failed into the results directory.
+    """Copy the records of the nodes that are done or failed into the results directory.
 
-    A process that was under way when its node's job ended is recorded as interrupted, with Slurm's state and reason. Exit 5
-    where a node failed or still runs, or a job on one failed; else what `cnnbench merge` would exit with.
+    A process that was running when its node's job ended is recorded as interrupted, with Slurm's state and reason. Exit 5
+    if a node failed or still runs, or a job on one failed; else what `cnnbench merge` would exit with.
     """
     _collect(_find_fleet(results, fleet_id), results, wait=wait, poll=poll, as_json=as_json)
 
@@ -175,8 +178,8 @@ def _collect(folder: Path, results: Path, *, wait: bool, poll: float, as_json: b
             click.echo(f"{entry.status}: {'; '.join(entry.notes)}", err=True)
     new = merged.count("brought", "longer", kind="run")
     click.echo(
-        f"{new} ledgers brought to {results}; {merged.records:,} records of this fleet there\n"
-        f"now: cnnbench show {results}; cnnbench fleet report {results}",
+        f"{new} ledgers brought to {results}; {merged.records:,} records of this cluster run there\n"
+        f"now: cnnbench show {results}; cnnbench cluster report {results}",
         err=True,
     )
     raise Exit(ExitCode.JOB_FAILED if bad else merged.exit_code)
@@ -250,21 +253,22 @@ def _describe_state(view: collect.NodeStatus) -> str:
 
 @cluster.command
 @PATHS
+@results_option("The results tree, instead of PATHS")
 @format_option()
 @OUTPUT
 @gather_values
 def report_command(selection: load_results.Selection, destination: Destination) -> None:
-    """Print every kind of node with its median and spread, and name the outliers among equal nodes.
+    """Print each kind of node with its median and spread, and name the outliers among equal nodes.
 
-    From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). A run's node is the one the
-    fleet ran it on; where no fleet did and several PATHS are given, the path (a folder a host); else the run itself. Exit 1
-    where there is an outlier, 5 where a node of the newest fleet failed or a job on one did, or a job of a host's newest run.
+    From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). A run's node is the one that
+    `cluster run` ran it on; for other runs and several PATHS it is the path (a folder for each host); else the run itself. Exit
+    1 if there is an outlier, 5 if a node of the newest cluster run failed or a job on one did, or a job of a host's newest run.
     """
     from cnnbench.analysis import node_outliers
     from cnnbench.cluster import collect
     from cnnbench.report import cluster as tables
 
-    command = "cnnbench fleet collect"
+    command = "cnnbench cluster collect"
     roots = selection.find_roots(command)
     loaded, processes = load_results.load_processes(selection, command, required=False)
     named = collect.name_nodes(loaded.ledgers, roots)
@@ -272,7 +276,7 @@ def report_command(selection: load_results.Selection, destination: Destination) 
     failed = collect.list_failures(named, roots)
     if not found and not failed:
         raise UsageError(
-            f"no results of a node in {', '.join(map(str, roots))}; bring them with `cnnbench fleet collect`"
+            f"no results of a node in {', '.join(map(str, roots))}; bring them with `cnnbench cluster collect`"
         )
     destination.emit(
         tables.build(found, failed=failed, warnings=collect.list_warnings(named), problems=loaded.problems)
@@ -284,21 +288,21 @@ def report_command(selection: load_results.Selection, destination: Destination) 
 
 @click.command
 @click.argument("sources", nargs=-1, required=True, metavar="DIR...", type=ANY_PATH)
-@tree_option("Results directory they are brought to.")
+@tree_option("Results directory that they are copied to.")
 @make_flag("--dry-run", "Say what would happen and write nothing.")
 @json_option("Print what became of each run as JSON.")
 @click.pass_context
-def merge(context: click.Context, /, sources: tuple[Path, ...], output: Path, dry_run: bool, as_json: bool) -> None:
-    """Bring the ledgers under each DIR (folders of *.jsonl, or single files) into one results directory.
+def merge(context: click.Context, /, sources: tuple[Path, ...], results: Path, dry_run: bool, as_json: bool) -> None:
+    """Copy the ledgers under each DIR (folders of *.jsonl, or single files) into one results directory.
 
-    Copies are byte for byte, and the DIRs are only read. A run that is there already is not brought twice; of two copies
-    where one goes on from the other the longer one is kept. Where two copies of a run differ, neither is touched and the
-    exit code is 1. Exit 2 where a file was left out because it is no ledger, cannot be read or has no place in the tree,
-    5 where a ledger was left out because its run is still going on; the rest is merged all the same.
+    Copies are byte for byte, and the DIRs are only read. A run that is there already is not copied again; if one copy
+    continues another, the longer one is kept. If two copies of a run differ, neither is touched and the exit code is 1. Exit
+    2 if a file was left out because it is no ledger, cannot be read or has no place in the tree, 5 if a ledger was left out
+    because its run is still going on; the rest is merged all the same.
     """
     from cnnbench.merge import merge as merge_trees
 
-    merged = merge_trees(sources, output, dry_run=dry_run)
+    merged = merge_trees(sources, results, dry_run=dry_run)
     if as_json:
         print_json(
             {

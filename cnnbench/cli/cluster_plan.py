@@ -1,4 +1,4 @@
-"""What `cnnbench fleet run` submits: a new fleet from options and the cluster, or the rest of an old one; and submitting it."""
+"""What `cnnbench cluster run` submits: a new fleet from options and the cluster, or the rest of an old one; and submitting it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from cnnbench.store import format_now, new_run_id
 def new_fleet(suites: tuple[str, ...], results: Path, options: OptionValues) -> tuple[Path, ClusterRun, list[str]]:
     """A fleet that is not submitted yet, and the nodes to submit; those that are down come with their refusal."""
     if not suites:
-        raise UsageError("which suites? name at least one, as in `cnnbench fleet run quick --partition P`")
+        raise UsageError("which suites? name at least one, as in `cnnbench cluster run quick --partition P`")
     if options["partition"] is None:
         raise UsageError("on which nodes? give --partition P (`sinfo -s` lists them)")
     if options["count"] is not None and options["each_node"]:
         raise UsageError("--nodes takes so many nodes, --each-node every one; give one of them")
     if options["fleet_id"] is not None:
-        raise UsageError("--fleet names a fleet to go on with; it needs --resume")
+        raise UsageError("--id names the cluster run to continue; it needs --resume")
     request = state.SlurmRequest(
         **{name: options[name] for name in ("partition", "constraint", "gres", "exclusive")},
         more=_parse_sbatch_options(options["more"]),
@@ -71,9 +71,7 @@ def resume_fleet(
     folder = state.find(results, options["fleet_id"])
     was = collect.refresh(folder)
     if suites and tuple(map(_locate_suite, suites)) != was.suites:
-        raise UsageError(
-            f"fleet {was.fleet_id} runs {' '.join(was.suites)}, not {' '.join(suites)}; name it with --fleet"
-        )
+        raise UsageError(f"fleet {was.fleet_id} runs {' '.join(was.suites)}, not {' '.join(suites)}; name it with --id")
     found = collect.read_node_statuses(folder, was)
     if not options["dry_run"]:
         found, _, problems = collect.collect(folder, was, results)
@@ -112,7 +110,7 @@ def submit_jobs(folder: Path, made: ClusterRun, names: Sequence[str]) -> int:
             there = {cell.node: len(cell.attempts) for cell in state.read(folder).cells}
             if any(there.get(cell.node) != len(cell.attempts) for cell in made.cells if cell.node in names):
                 raise UsageError(
-                    f"{folder}: another command submits this fleet's jobs; look with `cnnbench fleet status`"
+                    f"{folder}: another command submits this fleet's jobs; look with `cnnbench cluster status`"
                 )
         state.write(folder, made)
         for cell in made.cells:
@@ -163,7 +161,7 @@ def _parse_run_options(suites: Sequence[str], text: str | None) -> tuple[str, ..
         context = run.make_context("run", [*suites, *words], help_option_names=[])
     except click.UsageError as error:
         raise UsageError(f"--run-options {text!r}: {error.format_message()}") from error
-    ours = ("as_json", "dry_run", "node_rank", "nodes", "output", "rdzv", "rdzv_timeout", "resume", "run_id")
+    ours = ("as_json", "dry_run", "node_rank", "nodes", "rdzv", "rdzv_timeout", "results", "resume", "run_id")
     given = [name for name in ours if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE]
     if given or context.params["suites"] != tuple(suites):
         raise UsageError(f"--run-options {text!r}: {', '.join(given) or 'further suites'} are not for these options")

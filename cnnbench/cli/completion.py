@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem, shell_complete
 
 from cnnbench.errors import UsageError
@@ -38,13 +39,14 @@ def answer_shell(command: click.Command, request: str) -> int:
 
 
 def complete_suites(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The shipped suites and the TOML files that begin so; folders only where none does.
+    """The commands below this one, the shipped suites and the TOML files that begin so; folders only where none does.
 
     Not both: bash would drop the names for the folders, and has no way to leave out the space after some of them.
     """
     from cnnbench.plan.suite import suite_names
 
-    found = [name for name in suite_names() if name.startswith(incomplete)]
+    words = (*_list_commands_below(context), *suite_names())
+    found = [name for name in words if name.startswith(incomplete)]
     folder, slash, start = incomplete.rpartition("/")  # paths as they would be typed
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the home of nobody
         place = Path(folder + slash).expanduser()
@@ -54,10 +56,18 @@ def complete_suites(context: click.Context, parameter: click.Parameter, incomple
 
 
 def complete_workloads(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """The workloads that begin so, those of other packages too."""
+    """The commands below this one and the workloads that begin so, those of other packages too."""
     from cnnbench import workloads
 
-    return [name for name in workloads.names() if name.startswith(incomplete)]
+    names = (*_list_commands_below(context), *workloads.names())
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _list_commands_below(context: click.Context) -> list[str]:
+    """The commands that may be the first word, in the place of an argument."""
+    command = context.command
+    first = not any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in context.params)
+    return command.list_commands(context) if first and isinstance(command, click.Group) else []
 
 
 def complete_machines(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -80,7 +90,10 @@ def _find_ledgers(context: click.Context) -> list[Path]:
     """
     from cnnbench.cli import load_results, settings
 
-    roots = context.params.get("paths") or [Path(each) for each in context.args]
+    named = context.params.get("results")
+    roots = (
+        context.params.get("paths") or [Path(each) for each in context.args] or [Path(each) for each in [named] if each]
+    )
     if not roots:  # by the environment, else by the settings where they are good, else ./results
         named, root = os.environ.get(settings.RESULTS_VARIABLE), context.find_root()
         roots = [Path(named or load_results.DEFAULT_RESULTS)]

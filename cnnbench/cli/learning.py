@@ -1,5 +1,5 @@
-"""The commands to learn with: what accuracies are worth (`stopping`, `bands`, `converge`, `claims`), and networks by the
-lecture's own arithmetic (`explain`, `outsize`).
+"""The commands to learn with: what accuracies are worth (`learning stopping`, `convergence`, `open`, `bands`), and networks by
+the lecture's own arithmetic (`explain`, `explain output-size`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 CONVERGENCE_COMMAND = "cnnbench run convergence"
 MAX_SIDE = 2**31 - 1
-"""The largest side `outsize` takes: what a tensor's side may be in any framework, and no more digits than a line has."""
+"""The largest side that `explain output-size` takes: what a tensor's side may be in any framework."""
 _SIDE_TYPE = click.IntRange(min=1, max=MAX_SIDE)
 
 
@@ -51,21 +51,21 @@ def _reject_nan(value: float | None) -> float | None:
 @make_option("--sample", "Test images drawn after each epoch.", click.IntRange(1, 10_000), default=200)
 @make_option(
     "--accuracy",
-    "Of no records, but of a network of this true accuracy, such as 0.992.",
+    "Compute from this true accuracy of a network, such as 0.992, instead of reading records.",
     click.FloatRange(0, 1),
     check=_reject_nan,
     metavar="SHARE",
 )
-@make_option("--epochs", "With --accuracy: how many are drawn after.  [default: 20]", click.IntRange(1, 1000))
+@make_option("--epochs", "With --accuracy: number of epochs.  [default: 20]", click.IntRange(1, 1000))
 @gather_values
 def stopping(
     selection: Selection, destination: Destination, sample: int, accuracy: float | None, epochs: int | None
 ) -> None:
-    """Say what the lecture's "100 %" means: it stops training as soon as 200 random test images are all right.
+    """Explain the lecture's "100 %": it stops training as soon as 200 random test images are all classified right.
 
-    From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results) that looked at all 10,000
-    test images after every epoch: the true accuracy by epoch, the chance that a sample is all right, and the chance of having
-    stopped by then. Beside it, where runs that follow the rule are there, when they stopped and how good they were then.
+    Reads the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results) that evaluated all 10,000
+    test images after every epoch. Prints the true accuracy by epoch, the chance that a sample is all right, and the chance of
+    having stopped by then; and for runs that follow the rule, when they stopped and how accurate they were then.
     """
     from cnnbench.report import learning as tables
 
@@ -100,18 +100,18 @@ def stopping(
 @RESULT_OPTIONS
 @make_option(
     "--margin",
-    "Loss of accuracy that is allowed, in percentage points.  [default: 0.1 with convolutions, 0.2 without]",
+    "Loss of accuracy allowed, in percentage points.  [default: 0.1 with convolutions, 0.2 without]",
     click.FloatRange(0, 100, min_open=True),
     check=_reject_nan,
     metavar="POINTS",
 )
 @gather_values
-def converge(selection: Selection, destination: Destination, margin: float | None) -> None:
+def convergence(selection: Selection, destination: Destination, margin: float | None) -> None:
     """Test whether each mode (precision, layout, compiled, DataLoader, tuned) learns as well as the plain one.
 
-    From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results): rows of the same job in the
-    same place with at least 5 seeds each, by their accuracy on all 10,000 test images. Exit 1 where a mode learns worse, 4
-    where none does and one is undecided.
+    Compares rows of the same job on the same device under PATHS (default: $CNNBENCH_RESULTS, else the settings', else
+    ./results), with at least 5 seeds each, by their accuracy on all 10,000 test images. Exit 1 if a mode learns worse, 4 if
+    none does and one is undecided.
     """
     from cnnbench.analysis.seed_accuracy import compare_with_plain
     from cnnbench.report import learning as tables
@@ -142,13 +142,13 @@ def exit_by_verdict(verdicts: Collection[str], *, finding: str, inconclusive: st
 
 @click.command
 @RESULT_OPTIONS
-@make_option("--record", "Also write every seed's own count, with the bands they make.", FILE, metavar="FILE.json")
+@make_option("--record", "Also write the count of each seed and the bands.", FILE, metavar="FILE.json")
 @gather_values
 def bands(selection: Selection, destination: Destination, record: Path | None) -> None:
-    """Say what test accuracy each recipe ends with: mean and spread over seeds, and the band of 4 standard deviations.
+    """Show the final test accuracy of each recipe: mean and spread over seeds, and the band of 4 standard deviations.
 
-    From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). Ten seeds or more make a
-    band. Rows whose workload has a band already are held to it, seed by seed: exit 1 where a seed lies outside.
+    Reads the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). Ten seeds or more make a
+    band. Rows whose workload has a band already are checked against it, seed by seed: exit 1 if a seed is outside.
     """
     from cnnbench.analysis.seed_accuracy import collect_spreads, to_json
     from cnnbench.report import learning as tables
@@ -173,11 +173,11 @@ def bands(selection: Selection, destination: Destination, record: Path | None) -
 @click.command
 @RESULT_OPTIONS
 @gather_values
-def claims(selection: Selection, destination: Destination) -> None:
-    """Say what each fixed recipe of the open class reaches, in what time, and whether its claim holds.
+def open_claims(selection: Selection, destination: Destination) -> None:
+    """Show what each fixed recipe of the open division reaches, in what time, and whether its claim holds.
 
-    From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). A claim is about the mean of
-    30 seeds or more. Exit 1 where one fails, 4 where none does and one has too few seeds.
+    Reads the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). A claim is about the mean
+    of 30 seeds or more. Exit 1 if one fails, 4 if none does and one has too few seeds.
     """
     from cnnbench.analysis.seed_accuracy import collect_claims
     from cnnbench.report import learning as tables
@@ -198,13 +198,13 @@ def claims(selection: Selection, destination: Destination) -> None:
 @click.command
 @click.argument("names", metavar="WORKLOAD...", nargs=-1, required=True, shell_complete=completion.complete_workloads)
 @format_option("table", "markdown", "json", "latex")
-@make_flag("--slide", "What the lecture's slide prints beside what is right, each mistake marked.")
-@make_flag("--compare", "Several workloads side by side, each figure over the first one's.")
+@make_flag("--slide", "Compare with what the lecture's slide prints, each mistake marked.")
+@make_flag("--compare", "Put several workloads side by side, each figure divided by the first one's.")
 @results_option("Where --compare looks for accuracies")
 @OUTPUT
 @gather_values
 def explain(names: tuple[str, ...], slide: bool, compare: bool, results: Path | None, destination: Destination) -> None:
-    """Work out a WORKLOAD layer by layer: output shapes, activations, weights, biases, bytes, FLOPs forward and training.
+    """Compute a WORKLOAD layer by layer: output shapes, activations, weights, biases, bytes, FLOPs forward and training.
 
     `cnnbench list workloads` has the names; a Python file with a workload in it, which is run, will do too. Nothing is
     measured; only --compare reads results, for the best accuracy recorded of each workload.
@@ -274,10 +274,10 @@ def _how_to_measure(workload: Workload) -> str:
     metavar="P",
 )
 @make_option("-s --stride", "How far the filter moves.", _SIDE_TYPE, default=1, metavar="S")
-@make_flag("--same", "SAME padding instead: ceil(I / S), and the padding that takes.")
+@make_flag("--same", "SAME padding instead: the output is ceil(I / S); prints the padding this needs.")
 @json_option()
-def outsize(input_: int, filter_: int, padding: int | None, stride: int, same: bool, as_json: bool) -> None:
-    """Work out a convolution's or pooling's output side, o = floor((i - f + 2p) / s) + 1; the first line is o alone."""
+def output_size(input_: int, filter_: int, padding: int | None, stride: int, same: bool, as_json: bool) -> None:
+    """Compute a convolution's or pooling's output side, o = floor((i - f + 2p) / s) + 1; the first line is o alone."""
     from cnnbench.report import escaping
     from cnnbench.report import explain as words
     from cnnbench.workloads import explanation

@@ -65,10 +65,16 @@ class Selection:
     all_runs: bool = False
     baseline: str | None = None
     paths: tuple[Path | str, ...] = ()
+    results: Path | None = None
 
     def find_roots(self, command: str = "cnnbench run quick") -> list[Path]:
-        """The paths, else the default results. Raises UsageError where those are not there, with `command` to make some."""
-        return [Path(path) for path in self.paths] or [default_results(command)]
+        """The paths, else the results tree, else the default one.
+
+        Raises UsageError where both are named, and where the default is not there, with `command` to make some.
+        """
+        if self.paths and self.results:
+            raise UsageError(f"--results {self.results} and PATHS say the same; leave one of them out")
+        return [Path(path) for path in self.paths] or [self.results or default_results(command)]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from cnnbench.cli.options import (
     EXPORT_OPTIONS,
     FOLDER,
     OUTPUT,
-    SUITES,
+    SETTINGS,
     THREADS,
     filter_option,
     format_option,
@@ -27,13 +27,14 @@ from cnnbench.cli.options import (
 )
 from cnnbench.cli.this_process import MnistSource, find_data_cache, find_inventory, interrupt_on_sigterm, make_console
 from cnnbench.cli.verbosity import verbosity as verbosity_of
-from cnnbench.errors import DeviceError, ExitCode
+from cnnbench.errors import DeviceError, ExitCode, UsageError
 from cnnbench.files import make_output_folder
 
 if TYPE_CHECKING:
     from cnnbench.machine.inventory import Inventory
     from cnnbench.machine.measured_peaks import DevicesReport, MeasuredPeak
 
+DEFAULT_SUITE = "quick"
 MARKS = {"ok": "ok     ", "note": "note   ", "warning": "WARNING", "unfit": "UNFIT  "}
 
 
@@ -43,48 +44,81 @@ def _parse_copies(value: str | None) -> str | None:
     raise click.BadParameter(f"{value!r} is neither 'all' nor a number from 2 on")
 
 
+def _default_suites(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    return value or (DEFAULT_SUITE,)
+
+
+def _refuse_output(value: str | None) -> None:
+    """Name the option that was meant by `run -o`, by the ending of what was given."""
+    if value is None:
+        return
+    stem, _, ending = value.rpartition(".")
+    formats = {"json": "json", "csv": "csv", "md": "markdown", "tex": "latex"}
+    meant = f"--results {value} is where results are stored"
+    if stem and ending in formats:
+        meant = f"--export-{formats[ending]} {value} writes the table"
+    elif stem and ending == "html":
+        meant = f"`cnnbench report -o {value}` makes the page when the run is over"
+    raise UsageError(f"`cnnbench run` has no -o; {meant}")
+
+
 @click.command
-@SUITES
+@click.argument(
+    "suites", nargs=-1, metavar="[SUITE]...", shell_complete=completion.complete_suites, callback=_default_suites
+)
 @DEVICE
 @filter_option("Only jobs whose text contains FILTER (`not FILTER` for the rest).")
-@make_option("-r --repeats", "Processes a job, instead of the suite's number.", COUNT)
+@make_option("-r --repeats", "Processes for each job, instead of the suite's number.", COUNT)
+@SETTINGS
+@make_option(
+    "-L --sweep sweeps",
+    "Measure with each of these values, as a list in a suite: -L batch_size 64,128.",
+    click.Tuple([str, str]),
+    multiple=True,
+    metavar="KEY V1,V2",
+)
+@make_option("--warmup", "Warm-up steps, not timed, instead of the suite's number.", click.IntRange(0, 1_000_000))
 @make_option("--seed", "Seed of the plan's order and of every job. [default: random, recorded]", click.IntRange(min=0))
 @THREADS
-@make_option("--timeout", "Limit for each process.", click.FloatRange(min=0, min_open=True), metavar="SECONDS")
+@make_option("--timeout", "Time limit for each process.", click.FloatRange(min=0, min_open=True), metavar="SECONDS")
 @make_flag("--project", "Project whole jobs from steady steps instead of running them to the end.")
 @make_option(
     "--copies",
-    "Each job as N copies at once, one a GPU (all: every GPU of a kind) or one a group of cores: which one is slow?",
+    "Each job as N copies at once, one on each GPU (all: every GPU of a kind) or on each group of cores: which one is slow?",
     check=_parse_copies,
     metavar="N|all",
 )
 @make_option(
-    "--nodes", "Machines that jobs of several ranks are dealt out to; start the same command on each.", COUNT, default=1
+    "--nodes",
+    "Machines over which jobs of several ranks are sharded; start the same command on each.",
+    COUNT,
+    default=1,
 )
 @make_option("--node-rank", "Which of them this one is.", click.IntRange(min=0), default=0)
-@make_option("--rdzv", "Where they meet: a free port of machine 0, as the others reach it.", metavar="HOST:PORT")
+@make_option("--rdzv", "Their rendezvous: a free port of machine 0, as the others reach it.", metavar="HOST:PORT")
 @make_option(
-    "--rdzv-timeout", "How long a machine waits for the others, at every job.", COUNT, metavar="SECONDS", default=600
+    "--rdzv-timeout", "How long a machine waits for the others, for each job.", COUNT, metavar="SECONDS", default=600
 )
-@make_flag("--energy", "Measure energy too, where a counter is readable (adds 15 s a process).")
+@make_flag("--energy", "Measure energy too, where a counter is readable (adds 15 s per process).")
 @DATA_DIR
 @tree_option("Results directory.")
+@make_option("-o --output", None, hidden=True, expose_value=False, check=_refuse_output)
 @make_option(
     "--tensorboard",
     "Also write a TensorBoard run of each process below DIR, after it has measured.",
     FOLDER,
     metavar="DIR",
 )
-@make_flag("--resume", "Go on with the newest unfinished run of these suites, repeating nothing.")
+@make_flag("--resume", "Continue the newest unfinished run of these suites, repeating nothing.")
 @make_option("--run-id", "With --resume: this run rather than the newest.", metavar="ID")
 @make_flag("--fail-fast", "Stop at the first job that is not ok.")
-@make_flag("--no-progress", "Workers write no progress (shows what progress costs); none is taken for hanging then.")
+@make_flag("--no-progress", "Do not report progress (to measure its cost). Disables the hang timeout.")
 @make_flag("--dry-run --list dry_run", "Print the plan and measure nothing.")
 @json_option("Print the plan or the results as JSON.")
 @EXPORT_OPTIONS
 @click.pass_context
 def run(context: click.Context, /, **_: Any) -> None:
-    """Measure the jobs of each SUITE (a shipped name such as quick, or a TOML file) and print their table.
+    """Measure the jobs of each SUITE (a shipped name or a TOML file; default: quick) and print their table.
 
     Every result is saved in the results directory before the next job starts; Ctrl-C keeps what was measured.
     """
@@ -94,7 +128,7 @@ def run(context: click.Context, /, **_: Any) -> None:
 
 
 @click.command
-@make_flag("--measure", "Measure the peaks now (matrix products, one process a size) and keep them.")
+@make_flag("--measure", "Measure the peaks now (matrix products, one process for each size) and store them.")
 @THREADS
 @json_option("Print JSON (its schema: cnnbench schema devices).")
 def devices(measure: bool, threads: int | None, as_json: bool) -> None:
@@ -189,7 +223,7 @@ def _print_devices(report: DevicesReport) -> None:
 @click.command
 @json_option("Print JSON (its schema: cnnbench schema doctor).")
 def doctor(as_json: bool) -> None:
-    """Look for what spoils measurements here and say what to do; exit 3 where a run would be worthless."""
+    """Look for what disturbs measurements here and say what to do; exit 3 if a run would be worthless."""
     from cnnbench.devices import nvml
     from cnnbench.machine.doctor import diagnose, is_unfit, probe_host
     from cnnbench.machine.fingerprint import fingerprint
@@ -216,20 +250,15 @@ def doctor(as_json: bool) -> None:
 
 @click.command
 @click.argument("name", metavar="WORKLOAD", shell_complete=completion.complete_workloads)
-@make_option(
-    "-s --set settings",
-    "A setting of the job, named as in a suite: batch_size=512, precision=bf16, execution=native.",
-    multiple=True,
-    metavar="KEY=VALUE",
-)
+@SETTINGS
 @DEVICE
 @THREADS
 @make_option("--steps", "Steps timed, and then profiled.", click.IntRange(1, 10_000), default=20)
-@make_option("--warmup", "Steps before, neither of the two.", click.IntRange(0, 10_000), default=5)
-@make_option("--top", "Operators shown of each rung; JSON has all.", COUNT, default=12)
+@make_option("--warmup", "Warm-up steps, neither timed nor profiled.", click.IntRange(0, 10_000), default=5)
+@make_option("--top", "Operators shown for each variant; JSON has all.", COUNT, default=12)
 @make_option(
     "--trace",
-    "Also write a Chrome trace of each rung into DIR (for ui.perfetto.dev or chrome://tracing).",
+    "Also write a Chrome trace of each variant into DIR (for ui.perfetto.dev or chrome://tracing).",
     FOLDER,
     metavar="DIR",
 )
@@ -238,11 +267,11 @@ def doctor(as_json: bool) -> None:
 @DATA_DIR
 @click.pass_context
 def profile(context: click.Context, /, name: str, **given: Any) -> None:
-    """Show where a step of WORKLOAD spends its time: the reference step and every tuned rung, operator by operator.
+    """Show where a step of WORKLOAD spends its time: the reference step and every tuned variant, operator by operator.
 
-    WORKLOAD is a name (`cnnbench list workloads`) or a Python file. Each rung runs in a fresh process, first without the
-    profiler, then with it. With execution=... or division=... only that is profiled. A profile is no measurement, and none of
-    it is kept. Exit 5 where a rung failed, or none could be profiled.
+    WORKLOAD is a name (`cnnbench list workloads`) or a Python file. Each variant runs in a fresh process, first without the
+    profiler, then with it. With execution=... or division=... only that is profiled. A profile is no measurement and is not
+    stored. Exit 5 if a variant failed, or none could be profiled.
     """
     from cnnbench import naming, workloads
     from cnnbench.machine.inventory import select

@@ -83,6 +83,12 @@ PATHS = click.argument("paths", nargs=-1, type=ANY_PATH)
 SUITES = click.argument(
     "suites", nargs=-1, required=True, metavar="SUITE...", shell_complete=completion.complete_suites
 )
+SETTINGS = make_option(
+    "-s --set settings",
+    "A setting of the job, named as in a suite: batch_size=512, precision=bf16, execution=native.",
+    multiple=True,
+    metavar="KEY=VALUE",
+)
 MACHINE = make_option(
     "--machine machine_id",
     "Only this machine (its id or the id's beginning).",
@@ -102,7 +108,7 @@ ALL_RUNS = make_flag("--all-runs", "Every run of a row, not just the newest.")
 OUTPUT = make_option("-o --output", "Write to a file instead.", FILE)
 DEVICE = make_option(
     "-d --device",
-    "auto (the CPU and every usable GPU), all, or a list such as cpu,cuda:0.",
+    "auto (the CPU and every usable GPU), all, gpu (every GPU), or a list such as cpu,cuda:0.",
     default="auto",
     envvar="CNNBENCH_DEVICE",
     show_envvar=True,
@@ -141,9 +147,17 @@ def results_option(help_text: str) -> CommandDecorator:
     return make_option("--results", text, ANY_PATH, metavar="DIR")
 
 
-def tree_option(help_text: str, flags: str = "-o --output") -> CommandDecorator:
-    """Make the option for the tree of results to write."""
-    return make_option(flags, help_text, FOLDER, default=Path("results"), envvar="CNNBENCH_RESULTS", show_envvar=True)
+def tree_option(help_text: str) -> CommandDecorator:
+    """Make `--results`, the tree of results to write."""
+    return make_option(
+        "--results",
+        help_text,
+        FOLDER,
+        default=Path("results"),
+        envvar="CNNBENCH_RESULTS",
+        show_envvar=True,
+        metavar="DIR",
+    )
 
 
 def tolerance_option(help_text: str) -> CommandDecorator:

@@ -1,14 +1,16 @@
-"""The commands that read what was measured: `show`, `report`, `compare`, `history`, `export` and `ingest`."""
+"""The commands that read what was measured: `show`, `report`, `compare`, `history` and `export`."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from click.exceptions import Exit
 
 from cnnbench.cli.load_results import LoadedResults, Selection, load_processes, load_results, load_sides
@@ -48,6 +50,7 @@ TABLE_BEGIN, TABLE_END = "<!-- table: ", "<!-- table end -->"
 
 @click.command
 @PATHS
+@results_option("The results tree, instead of PATHS")
 @format_option()
 @make_flag("--with-lecture", "Show the lecture's rows of 2017 above the measured ones.")
 @MACHINE
@@ -63,10 +66,12 @@ TABLE_BEGIN, TABLE_END = "<!-- table: ", "<!-- table end -->"
 @gather_values
 def show(selection: Selection, destination: Destination, with_lecture: bool, only: str | None) -> None:
     """Print the table of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else the settings',
-    else ./results).
+    else ./results), or of pytest-benchmark's JSON files.
 
     Of several runs of the same job on the same processor the newest is shown.
     """
+    if any(map(is_json, selection.paths)):
+        return show_benchmark_files(selection, destination)
     destination.emit(make_report(selection, with_lecture=with_lecture, only=only))
 
 
@@ -94,25 +99,26 @@ def make_report(selection: Selection, *, with_lecture: bool = False, only: str |
     "-o --output",
     "FILE.html, .md, .tex, .csv or .json; or a folder, which gets all of them and the charts.",
     ANY_PATH,
-    required=True,
+    default=Path("report.html"),
     metavar="FILE|DIR",
 )
+@make_flag("--open open_page", "Open the HTML page in the browser when it is written.")
 @make_option(
     "--template",
-    "All there is; the lecture's table alone; or two sides (give BASE NEW instead of PATHS, as for compare).",
+    "full: everything; lecture: the lecture's table alone; compare: two sides (BASE NEW instead of PATHS).",
     click.Choice(["full", "lecture", "compare"]),
     default="full",
 )
 @make_option("--title", "The page's title.")
 @make_option(
-    "--baseline",
+    "--relative-to baseline",
     "Speed-ups over the rows of MACHINE[/DEVICE[/THREADS]] instead of over each machine's own CPU.",
     metavar="KEY",
 )
 @make_flag("--static", "Charts as SVG alone: no script draws them, nothing bundled.")
 @make_option(
     "--price-per-hour prices",
-    "Cost of the job at that price an hour; KEY is MACHINE[/DEVICE], without it the price holds for all.",
+    "Price per hour, to compute the cost of the job; KEY is MACHINE[/DEVICE], without it the price is for all.",
     multiple=True,
     metavar="[KEY=]PRICE",
 )
@@ -128,18 +134,21 @@ def make_report(selection: Selection, *, with_lecture: bool = False, only: str |
     "<!-- table end --> of this Markdown page.",
     click.Path(path_type=Path, dir_okay=False, exists=True),
 )
-@make_flag("--check", "Write nothing; exit 1 where what is there is not what these ledgers give.")
+@make_flag("--check", "Write nothing; exit 1 if the report is out of date.")
 @gather_values
-def report(selection: Selection, output: Path, into: Path | None, check: bool, **given: Any) -> None:
+def report(selection: Selection, output: Path, into: Path | None, check: bool, open_page: bool, **given: Any) -> None:
     """Make a report of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else the settings',
     else ./results).
 
-    One HTML file holds everything it needs and asks nothing of a network. Of several runs of one row the newest is shown.
+    One HTML file has everything it needs and loads nothing from a network. The newest run of each row is shown.
     """
     from cnnbench.report import report_files
     from cnnbench.report.render import markdown
 
     ending = _find_ending(output)
+    if open_page and (check or ending not in (None, "html")):
+        why = "--check writes nothing" if check else f"{output} is no HTML page; give -o FILE.html or a folder"
+        raise UsageError(f"--open: {why}")
     if into is not None and ending is not None:
         raise UsageError(f"--into {into} links to the charts of a folder; give -o DIR, not {output}")
     if into is not None and given["template"] == "compare":
@@ -159,6 +168,16 @@ def report(selection: Selection, output: Path, into: Path | None, check: bool, *
     if check:
         raise Exit(_print_stale(root, wanted))
     _write_files(root, wanted)
+    if open_page:
+        _open_page(output if ending else output / report_files.INDEX)
+
+
+def _open_page(path: Path) -> None:
+    """Open the page in the user's browser, or say where it is if there is no browser."""
+    import webbrowser
+
+    if not webbrowser.open(path.resolve().as_uri()):
+        click.echo(f"no browser could be started; open {path} yourself", err=True)
 
 
 def _find_ending(output: Path) -> Extension | None:
@@ -261,7 +280,7 @@ def _parse_prices(given: Sequence[str]) -> tuple[Price, ...]:
 @click.argument("base")
 @click.argument("new")
 @results_option("Where names are looked up")
-@tolerance_option("Two times are the SAME where the whole interval of their ratio lies within this.")
+@tolerance_option("Two times are the SAME if the whole interval of their ratio is within this.")
 @format_option()
 @OUTPUT
 @gather_values
@@ -271,9 +290,15 @@ def compare(base: str, new: str, results: Path | None, tolerance: float, destina
     A side is a path (a ledger, or a folder of them) or a name: a machine's id or a run's, the beginning of one, or a key
     MACHINE/DEVICE[/THREADS] such as box/cuda:0 or box/cpu/2. `reference` and results/reference are the published rows.
 
-    Only equal work is divided. Of several runs of a row the newest counts. A verdict is of these measurements alone: the
-    exit code is 0 whatever it is, and 3 where nothing can be divided.
+    Only equal work is divided, and the newest run of each row counts. A verdict is about these measurements alone: the exit
+    code is 0 for every verdict, and 3 if nothing can be divided.
     """
+    if is_json(base) and is_json(new) and Path(base).is_file():
+        raise UsageError(
+            f"{base}, {new}: files of another tool, one process each, whose difference may be noise. "
+            f"`cnnbench show {shlex.join((base, new))}` prints pytest-benchmark's side by side, `pytest-benchmark compare` "
+            "divides them, and `cnnbench check --base REF` says whether code became slower"
+        )
     first, second = load_sides((base, new), results)
     destination.emit(compare_sides(first, second, tolerance))
 
@@ -296,7 +321,7 @@ def compare_sides(base: LoadedResults, new: LoadedResults, tolerance: float) -> 
 @filter_option("Only rows whose text contains FILTER, as for `cnnbench run`.")
 @make_option("--job workloads", "Only this workload, such as mnist-cnn.", metavar="WORKLOAD", multiple=True)
 @MACHINE
-@make_option("--format format_", "Of the table.  [default: table]", click.Choice(TABLE_FORMATS))
+@make_option("--format format_", "Format of the table.  [default: table]", click.Choice(TABLE_FORMATS))
 @make_option(
     "-o --output",
     "Write to a file instead: .svg or .png is the picture, .html both, any other the table.",
@@ -308,7 +333,7 @@ def history(
 ) -> None:
     """Show each row under PATHS (default: $CNNBENCH_RESULTS, else ./results) over all its runs, oldest first.
 
-    Each run has its step time with its interval, the change against the run before, and from the ninth on whether it fell
+    Prints for each run its step time with its interval, the change from the run before, and from the ninth on whether it is
     where the eight or more before it predict. Machines, work and timing rules are never mixed.
     """
     from cnnbench.analysis.history import build_history
@@ -353,7 +378,7 @@ def history(
 @PATHS
 @make_option(
     "--to target",
-    "pytest-benchmark and github-action-benchmark take one run; csv any number.",
+    "Format: pytest-benchmark and github-action-benchmark take one run, csv any number.",
     click.Choice(["pytest-benchmark", "github-action-benchmark", "csv"]),
     required=True,
 )
@@ -365,7 +390,8 @@ def history(
 def export(target: str, selection: Selection, destination: Destination) -> None:
     """Write the results under PATHS (default: $CNNBENCH_RESULTS, else ./results) in another tool's format.
 
-    A round of theirs is a process of ours: its datum is the process's median step time. csv has a line for each process.
+    A process becomes a round in pytest-benchmark's sense: its datum is the process's median step time. csv has a line for each
+    process.
     """
     from cnnbench.bridges import exports
     from cnnbench.report import escaping
@@ -390,26 +416,37 @@ def export(target: str, selection: Selection, destination: Destination) -> None:
     emit_text(lambda **shape: text, destination.output)
 
 
-@click.command
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=ANY_PATH)
-@make_option("-o --output", "Write all columns to a file that ends in .csv or .json instead of printing a table.", FILE)
-def ingest(files: tuple[Path, ...], output: Path | None) -> None:
-    """Read pytest-benchmark's JSON (`--benchmark-json FILE`, or a run it saved) as a table, CSV or JSON.
+def show_benchmark_files(selection: Selection, destination: Destination) -> None:
+    """Print what pytest-benchmark's files say (`--benchmark-json FILE`, or a run it saved), or write it in another format.
 
     A file is one process, n=1, whatever rounds it has. It becomes no ledger: neither `compare` nor any table of results
-    mixes it with processes that cnnbench measured.
+    mixes it with processes that cnnbench measured. Raises UsageError for anything beside such files, and for a file whose
+    ending is no format.
     """
     from cnnbench.bridges import pytest_benchmark
 
-    if output is not None and output.suffix not in (".csv", ".json"):
-        raise UsageError(f"{output}: the ending says the format; end it in .csv or .json")
+    files, output, format_ = tuple(map(Path, selection.paths)), destination.output, destination.format_
+    others = [str(path) for path in files if not is_json(path)]
+    if others or selection != Selection(paths=selection.paths):
+        what = ", ".join(others) or "--results, --machine, --run, --last and --all-runs"
+        raise UsageError(f"{what}: of ledgers; show pytest-benchmark's files (.json) by themselves")
     if output in files:
         raise UsageError(f"{output}: that is the file to be read; choose another name with -o")
+    if output is not None and click.get_current_context().get_parameter_source("format_") is ParameterSource.DEFAULT:
+        if output.suffix not in ENDING_FORMATS:
+            raise UsageError(
+                f"{output}: the ending says the format; end it in {', '.join(ENDING_FORMATS)}, or give --format"
+            )
+        format_ = ENDING_FORMATS[output.suffix]
     found, problems = pytest_benchmark.read_files(files)
     if output is not None:
         print_warnings(problems)
-    if output is not None and output.suffix == ".csv":
-        write_output(output, pytest_benchmark.as_csv(found))
+    if format_ == "csv":
+        emit_text(lambda **shape: pytest_benchmark.as_csv(found), output)
     else:
-        report = pytest_benchmark.build(found, problems)
-        Destination("table" if output is None else "json", output).emit(report)
+        Destination(format_, output).emit(pytest_benchmark.build(found, problems))
+
+
+def is_json(path: Path | str) -> bool:
+    """Whether it is a file of another tool's: ledgers end in .jsonl, and folders may be called anything."""
+    return Path(path).suffix == ".json" and not Path(path).is_dir()

@@ -40,6 +40,7 @@ from cnnbench.machine.inventory import Inventory, select
 from cnnbench.machine_facts import announce_machine, announce_software
 from cnnbench.naming import name_plan
 from cnnbench.plan.matrix import make_plan
+from cnnbench.plan.overrides import Overrides, describe_overrides, read_overrides
 from cnnbench.plan.suite import Suite, find_suite, load_suite
 from cnnbench.report.escaping import plain
 from cnnbench.report.render import text
@@ -51,8 +52,8 @@ PLAN_OPTIONS = ("name_filter", "repeats", "threads", "project", "copies", "nodes
 """Options of `make_plan` by the same names."""
 SHAPING_OPTIONS = ("device", *PLAN_OPTIONS, "energy", "timeout", "no_progress")
 """Options that shape a run, which its header keeps."""
-OPTIONS_NOT_IN_LEDGER = ("data_dir", "timeout", "energy", "no_progress", "tensorboard")
-"""Options that hold for the processes and not for the plan: the command that goes on must give them again."""
+OPTIONS_TO_REPEAT = ("settings", "sweeps", "warmup", "data_dir", "timeout", "energy", "no_progress", "tensorboard")
+"""Options that the command to resume must have again: they make the suite, or hold for the processes and not for the plan."""
 MAX_LISTED_FAILURES = 8
 INDENT = 10
 
@@ -73,7 +74,8 @@ def run_suites(context: click.Context) -> ExitCode:
     rendezvous = _find_rendezvous(options)
     if options["run_id"] and not options["resume"]:
         raise UsageError("--run-id names a run to go on with; it needs --resume")
-    loaded = [load_suite(find_suite(name)) for name in options["suites"]]
+    overrides = _read_overrides(options)
+    loaded = [load_suite(find_suite(name), overrides) for name in options["suites"]]
     if options["tensorboard"] is not None:
         found = importlib.util.find_spec("tensorboard")
         if found is None or found.origin is None:  # without origin: a mere folder of that name on the path
@@ -99,8 +101,12 @@ def run_suites(context: click.Context) -> ExitCode:
     if not header.plan:
         raise UsageError(f"no job is left to run: -k {options['name_filter']!r} matches none of the plan's")
     todo = runner.list_pending_jobs(header, ())
-    opened = OpenedRun(store.create(options["output"], header), header, todo, launch_options)
+    opened = OpenedRun(store.create(options["results"], header), header, todo, launch_options)
     return _run_and_report(context, opened, console)
+
+
+def _read_overrides(options: OptionValues) -> Overrides:
+    return read_overrides(options["settings"], options["sweeps"], options["warmup"])
 
 
 def _find_rendezvous(options: OptionValues) -> Rendezvous | None:
@@ -129,7 +135,7 @@ def _reopen_run(
 ) -> OpenedRun:
     """The rest of an old run. Raises UsageError where a workload is another now than when it was planned."""
     digests = {suite.name: suite.digest for suite in loaded}
-    found = runner.find_unfinished(options["output"], inventory.machine.id, digests, options["run_id"])
+    found = runner.find_unfinished(options["results"], inventory.machine.id, digests, options["run_id"])
     writer, ledger = store.reopen(found.path)
     header = ledger.header
     for problem in ledger.problems:
@@ -182,7 +188,8 @@ def _make_header(
             name: str(options[name])
             for name in SHAPING_OPTIONS
             if options[name] not in (None, False) and (name, options[name]) != ("nodes", 1)
-        },
+        }
+        | ({"set": changed} if (changed := describe_overrides(_read_overrides(options))) else {}),
         machine=inventory.machine,
         software=inventory.software,
         plan=plan,
@@ -327,14 +334,16 @@ def _make_resume_command(context: click.Context) -> str:
         *(["--no-settings"] if aside else []),
         "run",
         *context.params["suites"],
-        "-o",
-        str(context.params["output"]),
+        "--results",
+        str(context.params["results"]),
     ]
     for option in context.command.params:
         name = str(option.name)
-        if name in OPTIONS_NOT_IN_LEDGER and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        if name in OPTIONS_TO_REPEAT and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             value = context.params[name]
-            words += option.opts[:1] if value is True else [option.opts[0], str(value)]
+            for each in value if isinstance(value, tuple) else [value]:
+                values = each if isinstance(each, tuple) else () if each is True else (each,)
+                words += [option.opts[-1], *map(str, values)]
     return shlex.join([*words, "--resume"])
 
 

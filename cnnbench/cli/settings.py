@@ -4,6 +4,8 @@
 results = "measured"                  # of every command that has a results directory
 [run]                                 # [tool.cnnbench.run] in a pyproject.toml
 device = "cpu"
+[check.calibrate]                     # a command below another
+blocks = 40
 ```
 
 Keys are the long names of a command's options, with - or _; a relative path is relative to the file. What there is to
@@ -22,6 +24,7 @@ from typing import Any
 
 import click
 
+from cnnbench.cli.foreign_words import answer_command
 from cnnbench.errors import UsageError
 from cnnbench.plain_text import format_value, suggest_choices, suggest_nearest
 
@@ -148,21 +151,26 @@ def _check_command(
 ) -> dict[str, Any]:
     """A command's values by parameter, a group's by command; `problems` gets every mistake, `more` is suggested too."""
     place, values = _format_heading(heading), {}
+    settable = () if more else _list_settable_options(command)  # the root's own options have no table
     if isinstance(command, click.Group):
-        context = click.Context(command)
+        context, table = click.Context(command), dict(table)
         names = (*command.list_commands(context), *more)
-        for name, inner in table.items():
+        for name, inner in list(table.items()):
             below = (*heading, name)
             shown = f"{place}{name}" if isinstance(inner, dict) else f"{place}{name} {format_value(inner)}"
-            if (found := command.get_command(context, name)) is None:
-                problems.append(f"{shown}: no such command{suggest_choices(name, names)}")
+            found = command.get_command(context, name)
+            if found is None and settable and not isinstance(inner, dict):
+                continue  # an option of a command that has others below it
+            del table[name]
+            if found is None:
+                meant = answer_command((name,)) if more else None  # the root's: a command of another name
+                problems.append(f"{shown}: no such command{meant or suggest_choices(name, names)}")
             elif not isinstance(inner, dict):
                 problems.append(f"{shown} must be a table, {_format_heading(below).strip()}")
             else:
                 values[name] = _check_command(found, inner, below, folder, problems)
-        return values
     options = {}  # by their long names without dashes in front, or by the letter of one that has none
-    for option in _list_settable_options(command):
+    for option in settable:
         long = [name.removeprefix("--") for name in option.opts if name.startswith("--")]
         options.update(dict.fromkeys(long or [name.lstrip("-") for name in option.opts], option))
     for key, value in table.items():
@@ -190,6 +198,10 @@ def _convert_value(option: click.Option, value: Any, folder: Path) -> Any:
         return _convert_single_value(option, value, folder)
     if not isinstance(value, list):
         raise _InvalidValue("must be a list")
+    if isinstance(option.type, click.Tuple):
+        if any(not isinstance(each, list) or list(map(type, each)) != [str] * option.nargs for each in value):
+            raise _InvalidValue(f"must be a list of lists of {option.nargs} texts")
+        return value
     return [_convert_single_value(option, each, folder) for each in value]
 
 

@@ -11,6 +11,7 @@ import click
 from click.exceptions import Exit
 
 from cnnbench.cli import completion
+from cnnbench.cli.command_group import CommandGroup
 from cnnbench.cli.options import DATA_DIR, SUITES, json_option
 from cnnbench.cli.output import print_json
 from cnnbench.cli.this_process import find_data_cache, find_named, make_console, show_download
@@ -129,7 +130,7 @@ def _format_size(entry: dict[str, Any]) -> str:
 @click.argument("name", type=click.Choice(SCHEMAS), required=False)
 def schema(name: str | None) -> None:
     """Print the JSON schema of NAME: devices and doctor (their --json), record and run (a ledger's lines), check and noise
-    (what `check -o` and `calibrate` write)."""
+    (what `check -o` and `check calibrate` write)."""
     if name is None:
         raise UsageError(f"which schema? one of {', '.join(SCHEMAS)}")
     from pydantic import TypeAdapter
@@ -140,7 +141,7 @@ def schema(name: str | None) -> None:
     print_json(TypeAdapter(model).json_schema())
 
 
-@click.group
+@click.group(cls=CommandGroup)
 def data() -> None:
     """Fetch, verify and find MNIST."""
 
@@ -161,7 +162,7 @@ def fetch_command(context: click.Context, data_dir: Path | None) -> None:
 @data.command
 @DATA_DIR
 def verify_command(data_dir: Path | None) -> None:
-    """Print a line a file: the SHA-256 of its decompressed contents, the file, OK or BAD."""
+    """Print a line for each file: the SHA-256 of its decompressed contents, the file, OK or BAD."""
     from cnnbench.data import mnist
 
     directory, problems = data_dir or find_data_cache(), []

@@ -36,7 +36,7 @@ _BY_STATE: dict[str, Status] = {
     "REVOKED": "interrupted",
 }
 """What an early end was, by Slurm's state; any other is a crash: of the node, of the job, or of nobody knows what."""
-RESUME_HINT = "`cnnbench fleet run --resume` goes on"
+RESUME_HINT = "`cnnbench cluster run --resume` goes on"
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _read_facts(place: Path, job_id: str) -> Iterator[dict[str, Any]]:
 
 
 def refresh(folder: Path) -> ClusterRun:
-    """The fleet with what Slurm says now, on disk. Raises FleetError where Slurm does not answer."""
+    """The fleet with what Slurm says now, on disk. Raises ClusterError where Slurm does not answer."""
     with state.locked(folder):
         fleet = state.read(folder)
         # Slurm may have something new to say of these jobs; one it does not know now, its accounting may know later.
@@ -257,7 +257,7 @@ def collect(
 
 
 def cancel(folder: Path) -> list[str]:
-    """Ask Slurm to end every job of the fleet that is not over; returns their nodes. Raises FleetError in scancel's words."""
+    """Ask Slurm to end every job of the fleet that is not over; returns their nodes. Raises ClusterError in scancel's words."""
     active = {
         cell.node: last.job_id
         for cell in refresh(folder).cells

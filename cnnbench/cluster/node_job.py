@@ -74,7 +74,17 @@ def run_suites(place: Path, job_id: str, node: str, suites: Sequence[str], optio
         else:
             reason = f"run {begun.header.run_id} was begun on {was}, and this node is {now} now: a new run begins"
             _write_facts(token_path(place, job_id), node=node, lines=0)
-    command = [sys.executable, "-m", "cnnbench", "run", *suites, "-o", str(place / RESULTS), *options, *resume_options]
+    command = [
+        sys.executable,
+        "-m",
+        "cnnbench",
+        "run",
+        *suites,
+        "--results",
+        str(place / RESULTS),
+        *options,
+        *resume_options,
+    ]
     with log_path(place, job_id).open("ab") as log:
         if reason is not None:
             log.write(f"{reason}\n".encode())

@@ -68,12 +68,12 @@ def require() -> None:
     if missing:
         raise UsageError(
             f"no Slurm here: {', '.join(missing)} not found; run this on a login node of the cluster "
-            "(or go from host to host with ssh, see docs/fleet.md)"
+            "(or go from host to host with ssh, see docs/cluster.md)"
         )
 
 
 def nodes(partition: str) -> tuple[Node, ...]:
-    """The partition's nodes by name. Raises UsageError for a partition that is not there, FleetError where Slurm is silent."""
+    """The partition's nodes by name. Raises UsageError for a partition that is not there, ClusterError where Slurm is silent."""
     found = {}
     for line in _ask("sinfo", "-h", "-N", "-p", partition, "-o", "%N|%T|%c|%m|%f|%G|%E").splitlines():
         parts = [part.strip() for part in line.split("|", 6)]
@@ -163,7 +163,7 @@ def _count_gres(text: str) -> tuple[list[str], int]:
 def states(job_ids: Iterable[str]) -> dict[str, SlurmState]:
     """What Slurm says of each job now, those in hidden partitions too.
 
-    Raises FleetError where its controller, or its accounting, does not answer: then nothing is known.
+    Raises ClusterError where its controller, or its accounting, does not answer: then nothing is known.
     """
     wanted = set(job_ids)
     if not wanted:
@@ -197,13 +197,13 @@ def _read_states(answer: str, wanted: Collection[str], *fields: str) -> dict[str
 
 
 def cancel(job_ids: Sequence[str]) -> None:
-    """Ask Slurm to end the jobs; those that ended already are none of its concern. Raises FleetError in scancel's words."""
+    """Ask Slurm to end the jobs; those that ended already are none of its concern. Raises ClusterError in scancel's words."""
     if job_ids:
         _ask("scancel", *job_ids)
 
 
 def _ask(*command: str) -> str:
-    """The command's output. Raises FleetError with its own words where it fails, or where it does not answer."""
+    """The command's output. Raises ClusterError with its own words where it fails, or where it does not answer."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=RESPONSE_TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:

@@ -71,7 +71,7 @@ class SlurmRequest(Frozen):
 
 
 class ClusterRun(Frozen):
-    """One `fleet run` over all its resumes."""
+    """One `cluster run` over all its resumes."""
 
     kind: Literal["fleet"] = "fleet"
     version: int = VERSION
@@ -103,17 +103,17 @@ def find(results: Path, fleet_id: str | None = None) -> Path:
     there = sorted(path.parent for path in root.glob(f"*/{FILE}"))
     if not there:
         raise UsageError(
-            f"{root}: no fleet there; start one with `cnnbench fleet run SUITE --partition P -o {results}`"
+            f"{root}: no fleet there; start one with `cnnbench cluster run SUITE --partition P --results {results}`"
         )
     fitting = [path for path in there if path.name.startswith(fleet_id or "")]
     if not fitting or (fleet_id is not None and len(fitting) > 1):
         what = "several fleets begin so" if fitting else "no such fleet"
-        raise UsageError(f"--fleet {fleet_id}: {what}; there are: {', '.join(path.name for path in there)}")
+        raise UsageError(f"--id {fleet_id}: {what}; there are: {', '.join(path.name for path in there)}")
     return fitting[-1]
 
 
 def read(folder: Path) -> ClusterRun:
-    """The fleet in a folder. Raises FleetError where the file cannot be read or is none."""
+    """The fleet in a folder. Raises ClusterError where the file cannot be read or is none."""
     path = folder / FILE
     try:
         with files.explain_refusal(ClusterError, f"{path}: cannot read"):

@@ -1,4 +1,4 @@
-"""A job for a node, submitted through submitit (an optional dependency: the group `fleet`), and the script it hands to sbatch."""
+"""A job for a node, submitted through submitit (an optional dependency, the extra `cluster`), and its sbatch script."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def require() -> Any:
         import submitit
     except ImportError as error:
         raise UsageError(
-            "fleets are submitted through the package submitit, which is not installed: pip install 'cnnbench[fleet]'"
+            "fleets are submitted through the package submitit, which is not installed: pip install 'cnnbench[cluster]'"
         ) from error
     return submitit
 
@@ -56,7 +56,7 @@ def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -
     submitit = require()
     executor = _executor(folder, fleet, name)
     place = folder / name
-    refused = explain_refusal(FileError, f"{place}: cannot write", "choose another place with -o DIR")
+    refused = explain_refusal(FileError, f"{place}: cannot write", "choose another place with --results DIR")
     try:
         with refused, contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it then raises
             (place / node_job.SLURM_FOLDER).mkdir(parents=True, exist_ok=True)

@@ -93,7 +93,8 @@ def _explain_unusable(gpu: Device, software: Software, visible_devices: str | No
 
 
 def select(devices: Sequence[Device], wanted: str) -> tuple[Device, ...]:
-    """The devices `--device` names: `auto`, `all`, or a list such as `cpu,cuda:0`; `cuda` means every GPU of that kind.
+    """The devices `--device` names: `auto`, `all`, or a list such as `cpu,cuda:0`; `cuda` means every GPU of that kind, `gpu`
+    every one of any kind.
 
     `auto` is the CPU and every GPU, and raises DeviceError where a GPU is present that torch cannot use (unless the
     user hid it); `all` takes that one too, its jobs ending as `unsupported`. Raises DeviceError for one not there.
@@ -111,6 +112,7 @@ def select(devices: Sequence[Device], wanted: str) -> tuple[Device, ...]:
     chosen = []
     for name in (part.strip() for part in wanted.split(",")):
         matches = [device for device in devices if device.id == name or device.id.startswith(f"{name}:")]
+        matches += [device for device in shown if name == "gpu" and device.kind != "cpu"]
         if not matches:
             known = ", ".join(f"{device.id} ({device.name})" for device in devices)
             raise DeviceError(f"device {name!r} is not here; there are: {known}")

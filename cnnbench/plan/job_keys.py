@@ -66,6 +66,8 @@ class Key:
         """The value that a text of the command line means; the text itself where it can be none of the key's."""
         if self.boolean:
             return {"true": True, "false": False}.get(text, text)
+        if self.share and re.fullmatch(r"[0-9]*\.?[0-9]+", text):
+            return float(text)
         # A whole number of a size that anything counts in, in ASCII digits.
         whole = self.low is not None and re.fullmatch(r"-?[0-9]{1,18}", text)
         return int(text) if whole else text
@@ -91,6 +93,8 @@ KEYS: Mapping[str, Key] = {
 }
 """In the order in which combinations are unfolded. The words of `optimizer` and `init` are the workload's."""
 
+TOP_KEYS: Mapping[str, Key] = {"repeats": Key(low=1, high=1000), "seed": Key(low=0, high=2**31 - 1)}
+"""Keys above the first [[job]]."""
 FROM_ELSEWHERE = {
     "device": "devices are chosen by --device; values by device kind are a table, { cpu = 1, gpu = 2 }",
     "seed": "the seed is the suite's (above the first [[job]]) or --seed",

@@ -36,16 +36,17 @@ from cnnbench.plan.job_keys import (
     FROM_ELSEWHERE,
     GPU,
     KEYS,
+    TOP_KEYS,
     Choices,
     Combination,
     Key,
     Scalar,
 )
-from cnnbench.schema import RENAMED_SUITES, DeviceKind
+from cnnbench.plan.overrides import Overrides, apply_overrides, describe_overrides
+from cnnbench.schema import NAMES_BELOW_COMMANDS, RENAMED_SUITES, DeviceKind
 from cnnbench.workloads import Workload
 
 LARGEST_FILE_BYTES = 1_000_000
-TOP_KEYS: Mapping[str, Key] = {"repeats": Key(low=1, high=1000), "seed": Key(low=0, high=2**31 - 1)}
 TEXT_KEYS = ("name", "description")
 DEFAULT_REPEATS = 3
 
@@ -91,7 +92,7 @@ class Suite:
     description: str
     path: Path
     digest: str
-    """SHA-256 of the file's bytes."""
+    """SHA-256 of the file's bytes, and of what the command line put in place of them."""
     repeats: int
     seed: int | None
     jobs: tuple[JobSpec, ...]
@@ -124,17 +125,28 @@ def find_suite(text: str) -> Path:
         return path
     if text in RENAMED_SUITES:
         raise SuiteError(f"no suite {text!r}; it has been renamed to {RENAMED_SUITES[text]!r}")
+    if having := list_suites_with(text):
+        raise SuiteError(f"no suite {text!r}; that is a workload, which these suites have: {', '.join(having)}")
     raise SuiteError(
         f"no suite {text!r}; there are {', '.join(names)}, or give the path of a TOML file{suggest_nearest(text, names)}"
     )
 
 
-def load_suite(path: Path) -> Suite:
-    """The suite in a file. Raises SuiteError with every mistake in it, one a line.
+def list_suites_with(workload: str) -> list[str]:
+    """The shipped suites with a job of that workload; none for a name that is no workload's."""
+    if workload not in workloads.names():
+        return []
+    loaded = [load_suite(find_suite(name)) for name in suite_names()]
+    return [suite.name for suite in loaded if any(job.workload == workload for job in suite.jobs)]
+
+
+def load_suite(path: Path, overrides: Overrides | None = None) -> Suite:
+    """The suite in a file, with values of the command line in place of its own. Raises SuiteError with every mistake in it, one
+    a line, and UsageError for a value that nothing in it takes.
 
     A workload given as a Python file, relative to the suite, is run and known by its name from then on.
     """
-    content = _read(path)
+    content, where = _read(path), str(path)
     try:
         table = tomllib.loads(content.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -143,9 +155,19 @@ def load_suite(path: Path) -> Suite:
         raise SuiteError(f"{path}: not a suite: its values are nested too deep") from error
     except ValueError as error:  # TOMLDecodeError with line and column, or an integer of thousands of digits
         raise SuiteError(f"{path}: not TOML: {error}") from error
+    if overrides:
+        table = apply_overrides(table, overrides, path.parent)
+        where = f"{path} with {describe_overrides(overrides)}"
+        content += (
+            f"\n# {describe_overrides(overrides)}".encode()
+        )  # another digest: --resume takes no run of other work
     jobs, job_mistakes = _read_jobs(table.get("job"), path.parent)
     if problems := [*_find_top_mistakes(table), *job_mistakes]:
-        raise SuiteError("\n".join(f"{path}: {problem}" for problem in problems))
+        raise SuiteError("\n".join(f"{where}: {problem}" for problem in problems))
+    if (name := table.get("name", path.stem)) in NAMES_BELOW_COMMANDS:
+        raise SuiteError(
+            f"{where}: name {name!r} is a command's (`cnnbench check {name}`); choose another with `name = ...`"
+        )
     return Suite(
         name=table.get("name", path.stem),
         description=table.get("description", ""),

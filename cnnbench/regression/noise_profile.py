@@ -83,7 +83,7 @@ class DetectableEffect(Frozen):
 
 
 class NoiseProfile(Frozen):
-    """What `cnnbench calibrate` stores for one suite on one machine."""
+    """What `cnnbench check calibrate` stores for one suite on one machine."""
 
     kind: Literal["noise-profile"] = "noise-profile"
     profile_version: int = 1
@@ -272,11 +272,11 @@ def _replay_checks(table: np.ndarray, plan: CheckPlan, effect: float, seed: int)
 def load_profile(path: Path, machine: Machine, suite_digest: str, now: datetime) -> NoiseProfile:
     """The profile in a file. Raises ComparisonError for another machine, an older suite or one expired, else LedgerError."""
     try:
-        with explain_refusal(LedgerError, f"{path}: cannot be read", "make it with `cnnbench calibrate`"):
+        with explain_refusal(LedgerError, f"{path}: cannot be read", "make it with `cnnbench check calibrate`"):
             profile = NoiseProfile.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise LedgerError(f"{path}: not a noise profile: {error.errors()[0]['msg']}") from error
-    again = f"calibrate again (`cnnbench calibrate {current_suite_name(profile.suite)}`), or say --no-profile"
+    again = f"calibrate again (`cnnbench check calibrate {current_suite_name(profile.suite)}`), or say --no-profile"
     for differs, found in (
         (profile.machine_id != machine.id, f"the noise of another machine, {profile.machine_id}; this is {machine.id}"),
         (datetime.fromisoformat(profile.expires_at) < now, f"expired on {profile.expires_at[:10]}"),
@@ -296,5 +296,5 @@ def explain_insensitivity(profile: NoiseProfile, plan: CheckPlan) -> str | None:
     twice, spread = units.percent(2 * plan.tolerance, 1), units.percent(profile.worst_spread, 1)
     return (
         f"{seen} would be found in {units.percent(plan.power, 0)} of checks of {plan.max_blocks} blocks, {twice} would not: "
-        f"d spreads by {spread} here; raise --tau to {units.percent(profile.recommended_tolerance, 1)} or the rounds"
+        f"d spreads by {spread} here; raise --tolerance to {units.percent(profile.recommended_tolerance, 1)} or the rounds"
     )

@@ -193,7 +193,7 @@ def change_entries(results: Path, machine_id: str) -> Iterator[dict[str, Baselin
     with files.wait_for_lock(results / machine_id):
         entries = read_entries(results, machine_id)
         yield entries
-        lines = ["# Names for runs of this machine, written by `cnnbench baseline save`."]
+        lines = ["# Names for runs of this machine, written by `cnnbench check baseline save`."]
         for name, entry in sorted(entries.items()):
             lines += ["", f"[{_format_key(name)}]", f"saved_at = {json.dumps(entry.saved_at)}"]
             for table, values in (("runs", entry.runs), ("step_flops", entry.step_flops)):
@@ -245,7 +245,7 @@ def find_machines(results: Path, name: str, start: str = "") -> list[str]:
     if found := [machine_id for machine_id, each in list_names(results, start) if each == name]:
         return found
     names = ", ".join(f"{each} ({machine_id})" for machine_id, each in sorted(list_names(results)))
-    there = f"there are: {names}" if names else "none is stored there, see `cnnbench baseline save --help`"
+    there = f"there are: {names}" if names else "none is stored there, see `cnnbench check baseline save --help`"
     for path in results.glob(f"*/baselines/{name}.json"):
         there += f"; {path} has figures stored by an earlier cnnbench: save the runs that it lists under the name again"
     raise UsageError(f"baseline {name}: none of that name in {results}; {there}")

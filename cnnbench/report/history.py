@@ -297,7 +297,9 @@ class ListedBaseline:
 def build_list(found: Sequence[ListedBaseline]) -> Report:
     """All baselines there are, and what hinders those that cannot be used."""
     if not found:
-        return Report((), (Note("summary", "No baseline is stored; save one with `cnnbench baseline save NAME`."),))
+        return Report(
+            (), (Note("summary", "No baseline is stored; save one with `cnnbench check baseline save NAME`."),)
+        )
     return Report(
         (build_table(BASELINES, found),), make_notes("problem", (plain(each.problem) for each in found if each.problem))
     )
@@ -335,7 +337,7 @@ def build_contents(saved: SavedBaseline, runs: Sequence[NamedRun]) -> Report:
     known = dict.fromkeys(item for row in saved.rows for item in row.conditions.items() if item[1] is not None)
     conditions = group_by(known, itemgetter(0)).items()
     measured = ", ".join(f"{name} {' or '.join(str(value) for _, value in values)}" for name, values in conditions)
-    rule = f"Times are judged from {LEAST_RUNS} runs on; it changes only by `cnnbench baseline save --replace`."
+    rule = f"Times are judged from {LEAST_RUNS} runs on; it changes only by `cnnbench check baseline save --replace`."
     notes = (
         Note("summary", f"Baseline {saved.name} of {plain(saved.machine_id)}: {_count_contents(saved)}."),
         Note("run", f"Measured under: {plain(measured, None)}."),

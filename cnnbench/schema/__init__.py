@@ -327,6 +327,9 @@ class Outcome(Frozen):
 RENAMED_SUITES = {"gate": "regression"}
 """Shipped suites by the names they had: ledgers, checks, noise profiles and cluster runs made before still hold those."""
 
+NAMES_BELOW_COMMANDS = ("run", "calibrate", "replay", "find", "baseline", "output-size")
+"""Commands below `check` and `explain`. They win over an argument of the same spelling: no suite or workload has such a name."""
+
 SCHEMA = 4
 PROTOCOL = 1
 

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import get_args
 
 from cnnbench.errors import WorkloadError, summarize_error
+from cnnbench.schema import NAMES_BELOW_COMMANDS
 from cnnbench.workloads import flops
 from cnnbench.workloads.base import DEFAULT_INIT, INITS, OPTIMIZERS, Workload
 from cnnbench.workloads.flops import Counts
@@ -145,6 +146,7 @@ def _list_rules(workload: Workload) -> tuple[tuple[object, str], ...]:
             isinstance(name, str) and NAME.fullmatch(name),
             f"name {name!r} must be up to 64 letters, digits, dots, hyphens and underscores",
         ),
+        (name not in NAMES_BELOW_COMMANDS, f"name {name!r} is a command's, such as `cnnbench explain {name}`"),
         (_is_whole(version), f"version {version!r} must be a whole number from 1 on"),
         (
             isinstance(title, str) and title.strip() and title.isprintable(),

@@ -254,7 +254,8 @@ Made by `{command}`; do not edit. What the words mean, and how the test works: [
 The log loss of each epoch's last step, over seeds: a permutation test at 5 % of the sum over epochs of log(1 + t^2 / degrees of
 freedom), pairs swapped where both have the same seeds, else curves regrouped (all ways, or 10,000). Ratio: the mode's loss over
 the plain one's. Indistinguishable does not mean equal: with a chance of about 80 % the test would see the ratio in the last
-column, in every epoch alike. Whether a mode learns as well is decided by its accuracy (`cnnbench converge`), not here.
+column, in every epoch alike. Whether a mode learns as well is decided by its accuracy (`cnnbench learning convergence`),
+not here.
 
 {table}
 """
