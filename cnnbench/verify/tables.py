@@ -157,6 +157,8 @@ def _find_column_errors(view: PageView, table: PageValues, keys: Sequence[str]) 
     for key, name in OPTIONAL.items():
         if key in wanted and key not in keys and not any(find_figure(view, row, name) for row in expected.lines(view)):
             wanted.remove(key)
+    if asked := view.options.get("columns"):  # the first column stays, since it names the row
+        wanted = list(dict.fromkeys((wanted[0], *(key for key in asked if key in wanted))))
     if keys != wanted:
         yield f"its columns are {', '.join(keys)}, they should be {', '.join(wanted)}"
     words = {
