@@ -150,6 +150,17 @@ def test_the_sentence_says_as_much_as_was_measured(tmp_path: Path, record: Recor
     assert sentence.endswith(claim)
 
 
+def test_a_projection_is_explained_where_one_is_made_and_its_lack_where_none_could_be(tmp_path: Path) -> None:
+    """One process of the three that a projection needs: the step is shown, and why the job's time is not."""
+    b.write(tmp_path, b.ledger([b.record(b.cnn_job(), 0.07)]))
+    shown = words(screen(tmp_path))
+    assert "~" not in shown
+    assert "n/a, time of the job: a projection needs 3 processes" in shown
+    b.write(tmp_path, b.ledger(b.repeats(b.cnn_job(), [0.07] * 3), run_id="r2", created_at="2027-01-01"))
+    assert "~ is projected from timed steps" in words(screen(tmp_path))
+    assert "time of the job:" not in words(screen(tmp_path))
+
+
 def test_what_misleads_is_on_the_screen(tmp_path: Path) -> None:
     """A process that failed, digits that are not MNIST, a line that cannot be read."""
     failed = b.record(b.cnn_job(data="synthetic", round=3, seed=3), index=3, status="oom")

@@ -59,11 +59,10 @@ TABLE_BEGIN, TABLE_END = "<!-- table: ", "<!-- table end -->"
     "--only",
     "This table alone, with the rows of every run.",
     click.Choice(["training", "resources", "tta", "seeds", "bounds", "ladder", "scaling", "copies", "gemm"]),
-    metavar="TABLE",
 )
 @make_option(
     "--columns",
-    "Only these columns, after the first one.",
+    "Only these columns, after the first one; a wrong KEY lists those there are.",
     check=lambda text: tuple(filter(None, map(str.strip, (text or "").split(",")))),
     metavar="KEY,KEY,...",
 )

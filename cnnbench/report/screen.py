@@ -11,7 +11,7 @@ from dataclasses import replace
 from operator import attrgetter
 
 from cnnbench import naming, units
-from cnnbench.analysis.metrics import get_metric, name_baseline
+from cnnbench.analysis.metrics import get_metric, mark_projected, name_baseline
 from cnnbench.analysis.ratio import PublishedResult, group_by
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.speedup import Comparison
@@ -40,6 +40,7 @@ EMPTY = {"", units.NOT_AVAILABLE}
 OPTIONAL = {"of_ceiling", "mfu", "device_peak"}
 """Columns that are left out where they have no figure in any row."""
 SHOWN_GAPS = {
+    "job": "time of the job",
     "achieved": "achieved FLOP/s",
     "ceiling": "share of the measured peak",
     "speedup": "speed-up",
@@ -214,7 +215,9 @@ def _list_warnings(own: Comparison, problems: Sequence[str]) -> Iterator[Note]:
 
 
 def _write_rules(rows: Sequence[Row]) -> Iterator[str]:
-    projected = "; ~ is projected from timed steps" if any(row.job_kind == "projected" for row in rows) else ""
+    """Say how the figures are to be read."""
+    timed = [row for row in rows if row.job_seconds]
+    projected = "; ~ is projected from timed steps" if any(map(mark_projected, timed)) else ""
     if any(row.ok >= 3 for row in rows):
         yield f"Below a figure: 95 % interval between n fresh processes{projected}."
     elif projected:
@@ -227,7 +230,9 @@ def _write_rules(rows: Sequence[Row]) -> Iterator[str]:
 def _explain_missing(rows: Sequence[Row]) -> Iterator[str]:
     """Say why a figure of the screen is n/a, each reason once."""
     for key, name in SHOWN_GAPS.items():
-        reasons = dict.fromkeys(row.missing[key] for row in rows if row.ok and key in row.missing)
+        lacking = [row for row in rows if row.ok and key in row.missing]
+        # A rate, or a training to a target, has another time in its place.
+        reasons = dict.fromkeys(row.missing[key] for row in lacking if key != "job" or row.job_kind == "projected")
         if reasons:
             yield f"n/a, {name}: {plain('; '.join(reasons))}."
 
