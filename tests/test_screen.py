@@ -275,6 +275,25 @@ def test_rows_are_sorted_in_each_group_and_groups_by_their_first_row(results: Pa
     assert falling[0] == max(falling)
 
 
+def test_sorting_leaves_the_screens_columns_as_they_are(tmp_path: Path) -> None:
+    """Unless it is by a column that is not among them; one that is not printed sorts too."""
+    records = [b.record(b.cnn_job(threads=n), seconds, index=n) for n, seconds in enumerate((0.07, 0.05, 0.09), 1)]
+    b.write(tmp_path, b.ledger(records))
+
+    def place(**asked: str) -> tuple[list[str], list[str]]:
+        (table,) = make_screen(Selection(paths=(tmp_path,)), **asked).tables  # type: ignore[arg-type]
+        return [column.key for column in table.columns], [line.cells[0].details[0][5] for _, line in table.lines]
+
+    columns, _ = place()
+    assert "images" not in columns
+    assert place(sort="achieved") == (columns, ["3", "1", "2"])
+    assert place(sort="-achieved") == (columns, ["2", "1", "3"])
+    assert place(sort="mfu")[0] == columns
+    wide, order = place(sort="images")
+    assert {"images", *columns} <= set(wide)
+    assert order == ["3", "1", "2"]
+
+
 def test_unknown_values_are_last_in_either_order() -> None:
     cells = [Cell("n/a", (), {"x": None}), Cell("2", (), {"x": 2}), Cell("10", (), {"x": 10.0})]
     table = Table("t", "", "", (Column("x", "x", "", 1),), (RowGroup("", tuple(Line((cell,)) for cell in cells)),))

@@ -123,8 +123,9 @@ def build(
     rows, doubts = number_doubts(there if asked else _pick_rows(there, sections.find_headline_row(comparison)))
     published = comparison.published_rows if with_published else ()
     title = "Published rows" if newest is None else _title_run(newest, comparison, suites)
-    spec = PRODUCTS if rows and not training else WHOLE if asked else SCREEN
-    table = _build_table(comparison, rows, published, spec, title)
+    here = (sort or "").removeprefix("-") in {"", *(column.key for column in SCREEN.columns)}
+    spec = PRODUCTS if rows and not training else SCREEN if here and not columns else WHOLE
+    (table,) = arrange_tables([_build_table(comparison, rows, published, spec, title)], columns, sort)
     if spec is SCREEN:
         table = _drop_silent(table, rows, with_published=with_published)
     notes = (
@@ -135,7 +136,7 @@ def build(
         *list(footnotes.build_published_notes(published))[:1],
         Note("rule", _name_others(comparison, own, len(there) - len(rows))),
     )
-    return Report(arrange_tables([table], columns, sort), notes, headline=(write_sentence(comparison, run_id),))
+    return Report((table,), notes, headline=(write_sentence(comparison, run_id),))
 
 
 def _pick_rows(rows: Sequence[Row], best: Row | None) -> list[Row]:
