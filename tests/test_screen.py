@@ -128,6 +128,20 @@ def test_the_first_sentence_says_what_how_fast_against_what_and_how_sure(results
     assert "(run r2)" not in alone.partition(" Run: ")[0], "the run below needs no name"
 
 
+def test_doubts_about_a_sentence_of_another_run_are_among_those_by_number(tmp_path: Path) -> None:
+    """One process of a whole job in the older run, three projected in the newest: their doubts differ."""
+    whole = b.record(b.lecture_job(device="cuda:0"), 0.001)
+    b.write(tmp_path, b.ledger([whole], run_id="r1", created_at="2026-03-01", machine=BOX))
+    b.write(tmp_path, b.ledger(b.repeats(b.cnn_job(), [0.07] * 3), run_id="r2", created_at="2026-04-01", machine=BOX))
+    report = make_screen(Selection(paths=(tmp_path,)))
+    doubts = [note.text for note in report.notes if note.kind == "doubt"]
+    assert report.headline[0].endswith("(run r1, doubts 2).")
+    assert texts(report.tables[0], "doubts") == ["1"]
+    assert [text.partition(":")[0] for text in doubts] == ["Doubt 1", "Doubt 2"]
+    assert "projected" in doubts[0]
+    assert "n=1" in doubts[1]
+
+
 @pytest.mark.parametrize(
     ("record", "claim"),
     [

@@ -120,7 +120,11 @@ def build(
     own = replace(comparison, rows=tuple(row for row in comparison.rows if row.run_id == run_id))
     training = list(filter(tables.trains, own.rows))
     there = training or own.rows
-    rows, doubts = number_doubts(there if asked else _pick_rows(there, sections.find_headline_row(comparison)))
+    best = sections.find_headline_row(comparison)
+    shown = there if asked else _pick_rows(there, best)
+    elsewhere = [best] if best is not None and best.run_id != run_id else []
+    numbered, doubts = number_doubts([*shown, *elsewhere])
+    rows = numbered[: len(shown)]
     published = comparison.published_rows if with_published else ()
     title = "Published rows" if newest is None else _title_run(newest, comparison, suites)
     here = (sort or "").removeprefix("-") in {"", *(column.key for column in SCREEN.columns)}
@@ -136,7 +140,7 @@ def build(
         *list(footnotes.build_published_notes(published))[:1],
         Note("rule", _name_others(comparison, own, len(there) - len(rows))),
     )
-    return Report((table,), notes, headline=(write_sentence(comparison, run_id),))
+    return Report((table,), notes, headline=(write_sentence(comparison, numbered[len(shown) :]),))
 
 
 def _pick_rows(rows: Sequence[Row], best: Row | None) -> list[Row]:
@@ -241,7 +245,8 @@ def _explain_missing(rows: Sequence[Row]) -> Iterator[str]:
 def _name_others(comparison: Comparison, own: Comparison, left_out: int) -> str:
     """Name the rows that are not on the screen and the other tables, and the options that show them."""
     keys = [table.key for table in tables.build_tables(comparison, lambda row: cells.EMPTY)]
-    older = [row for row in comparison.rows if row not in own.rows]
+    here = {row.run_id for row in own.rows}
+    older = [row for row in comparison.rows if row.run_id not in here]
     runs = len({row.run_id for row in older})
     parts = (
         f"{left_out} more row{'s'[left_out == 1 :]} of this run" if left_out else "",
@@ -252,9 +257,9 @@ def _name_others(comparison: Comparison, own: Comparison, left_out: int) -> str:
     return f"{found}`cnnbench show --all` prints everything, `--only TABLE` one table."
 
 
-def write_sentence(comparison: Comparison, run_id: str | None) -> str:
+def write_sentence(comparison: Comparison, elsewhere: Sequence[Row]) -> str:
     """Write what was trained, how fast, against what and how sure that is, of the row that the report's claim is about; with its
-    run where that is not `run_id`.
+    run and doubts where it is `elsewhere`, in no line of the table.
     """
     best = sections.find_headline_row(comparison)
     if best is None or not tables.trains(best):
@@ -266,8 +271,11 @@ def write_sentence(comparison: Comparison, run_id: str | None) -> str:
     if best.speedup_over_published and base:
         published = f"{base.year}'s {plain(base.processor)} by the published time, {units.duration(base.job_seconds)}"
         ratios.append(f"{metric_cell(best, 'speedup_over_reference').one_line} as fast as {published}")
-    where = "" if best.run_id == run_id else f" (run {plain(best.run_id)})"
     against = f": {' and '.join(ratios)}" if ratios else ""
+    where = ""
+    for row in elsewhere:
+        doubted = f", doubts {row.values['doubt_numbers']}" if row.doubts else ""
+        where = f" (run {plain(row.run_id)}{doubted})"
     return f"{cells.name_place(best)} {_describe_time(best)}{against}{where}."
 
 
