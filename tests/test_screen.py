@@ -219,7 +219,8 @@ def test_a_run_of_matrix_products_alone_shows_those_with_their_doubts(tmp_path: 
 
 
 def test_the_lectures_rows_stand_above_those_of_the_newest_run(results: Path) -> None:
-    shown = screen(results, "--with-lecture")
+    """In a narrow terminal too, where less important columns go."""
+    shown = screen(results, "--with-lecture", width=80)
     assert all(figure in shown for figure in ("4.78x", "11.51x", "19.36x", "over 2017's"))
     assert "over 2017's" not in screen(results)
     assert "Published rows" in screen(store.find_published_dir(), "--with-lecture")
