@@ -221,9 +221,17 @@ def test_a_run_of_matrix_products_alone_shows_those_with_their_doubts(tmp_path: 
 def test_the_lectures_rows_stand_above_those_of_the_newest_run(results: Path) -> None:
     """In a narrow terminal too, where less important columns go."""
     shown = screen(results, "--with-lecture", width=80)
-    assert all(figure in shown for figure in ("4.78x", "11.51x", "19.36x", "over 2017's"))
+    assert all(figure in shown for figure in ("4.78x", "11.51x", "19.36x", "0:05:27", "over 2017's"))
     assert "over 2017's" not in screen(results)
     assert "Published rows" in screen(store.find_published_dir(), "--with-lecture")
+
+
+def test_the_heading_of_the_times_names_their_kind_where_they_are_of_one(tmp_path: Path) -> None:
+    """Published times are of whole jobs."""
+    b.write(tmp_path, b.ledger([b.record(b.cnn_job(), 0.07)]))
+    for lecture, wanted in ((False, "one step"), (True, "time")):
+        (table,) = make_screen(Selection(paths=(tmp_path,)), with_lecture=lecture).tables
+        assert [column.title for column in table.columns if column.key == "job"] == [wanted]
 
 
 def test_a_column_without_a_figure_is_left_out_and_the_reason_given(results: Path) -> None:
@@ -261,8 +269,8 @@ def test_columns_are_chosen_behind_the_first_and_in_the_order_given(results: Pat
 
     assert headings("achieved", "job") == ["processor", "achieved", "job"]
     assert headings("processor") == ["processor"]
-    (table,) = make_screen(Selection(paths=(results,)), columns=("images", "time", "doubts")).tables
-    assert [column.key for column in table.columns] == ["processor", "images", "time", "doubts"]
+    (table,) = make_screen(Selection(paths=(results,)), columns=("images", "job", "doubts")).tables
+    assert [column.key for column in table.columns] == ["processor", "images", "job", "doubts"]
     assert [table.key for table in make_report(Selection(paths=(results,)), columns=("cold_start",)).tables] == [
         "resources"
     ]

@@ -64,7 +64,8 @@ def _show_time(row: Row) -> Cell:
 STEP = replace(get_metric("step_seconds"), details="interval and n")
 TIMES = {"job": "time of the job\nh:mm:ss", "target": "time to target", "step": "one step"}
 """The heading where all rows have the same kind of time."""
-TIME = ColumnSpec[Row]("time", "{time}", 1, _show_time)
+TIME = ColumnSpec[Row]("job", "{time}", 1, _show_time)
+"""With the key of the job's time, so that published times are in it too."""
 DOUBTS: ColumnSpec[Row] = wording("doubts", "doubts", 1, "values.doubt_numbers")
 SCREEN = replace(
     tables.TRAINING,
@@ -91,8 +92,8 @@ WHOLE = replace(
     columns=(
         PROCESSOR,
         tables.precision_column(1),
-        TIME,
         metric_column("step_seconds", 2),
+        metric_column("median_seconds_to_target", 2),
         METRICS_HERE,
         tables.outcome_column(2),
         DOUBTS,
@@ -194,6 +195,7 @@ def _build_table(
     """Build the table of these rows, published ones before them."""
     processor = cells.name_processors(rows, all_runs=False)
     kinds = {"job" if row.job_seconds else "target" if row.time_to_accuracy else "step" for row in rows if row.ok}
+    kinds |= {"job"} if published else set()
     time = TIMES[kinds.pop()] if len(kinds) == 1 else "time"
     words = {**tables.word_columns(comparison, rows), "run": title, "time": time}
     table = build_table(spec, rows, named=processor, words=words)
