@@ -21,6 +21,7 @@ WORDS: Mapping[str, Sequence[Sequence[str]]] = {
     "outsize": (("outsize",), ("explain", "output-size")),
     "--baseline": (("--baseline",), ("--relative-to",)),
     "--output": (("--output",), ("--results",)),
+    "--all": (("--all",), ()),
 }
 """Commands and options by today's name: how trees spell them, the first that the tree's help lists is taken.
 
@@ -104,7 +105,7 @@ def _results(name: str, folder: Path, weight: int = 1) -> Iterator[Case]:
     links = {"results": folder}
     forms = TABLES if name in _DRAWN else ("table", "json")
     everyone = (step("show", "results", "--all-runs", "--with-lecture", form="csv"),)
-    shows = tuple(step("show", "results", form=form) for form in forms)
+    shows = tuple(step("show", "results", *(("--all",) if form == "table" else ()), form=form) for form in forms)
     yield Case(f"{name}/show", (*shows, *(everyone if name in _DRAWN else ())), links, weight=weight)
     values = (step("show", "results", form="csv"), Step(("export", "results", "--to", "csv"), "csv"))
     yield Case(f"{name}/values", values, links, cheap=name in _CHEAP)

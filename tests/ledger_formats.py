@@ -10,7 +10,8 @@ from format_readers import STEERING
 from cnnbench.cli.main import run_cli
 
 SHOWN = {
-    "table": ["show", "--format", "table"],
+    "screen": ["show"],
+    "table": ["show", "--all", "--format", "table"],
     "markdown": ["show", "--format", "markdown"],
     "latex": ["show", "--format", "latex"],
     "csv": ["show", "--format", "csv"],

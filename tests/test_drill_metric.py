@@ -55,7 +55,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
 
 def test_a_declared_metric_is_a_column_on_the_terminal(call: Callable[..., str]) -> None:
-    text = call("show", ".")
+    text = call("show", ".", "--all")
     assert [line for line in text.splitlines() if "faults" in line and "cold" not in line]
     assert "n/a, page faults: that system counts no page faults" in text
 

@@ -84,6 +84,7 @@ def as_terminal(page: str, decent: str) -> None:
 
 
 CHECKS: dict[str, Check] = {
+    "screen": as_terminal,
     "table": as_terminal,
     "markdown": as_markdown,
     "latex": as_latex,

@@ -62,7 +62,7 @@ def test_show_makes_the_calls_in_the_order_of_the_list(tmp_path: Path) -> None:
     before = sys.getprofile()
     sys.setprofile(note)
     try:
-        done = CliRunner().invoke(show, [str(tmp_path)])
+        done = CliRunner().invoke(show, [str(tmp_path), "--all"])
     finally:
         sys.setprofile(before)
     assert done.exit_code == 0, done.output

@@ -75,7 +75,7 @@ def test_a_run_that_went_well_says_what_is_saved_and_what_to_do_next(run) -> Non
     assert rest == [
         f"ledger    3 records in {path}",
         "exported  t.csv, t.md",
-        f"next      cnnbench show {path}",
+        f"next      cnnbench show {path} --all",
         f"          cnnbench report {path} -o report.html",
     ]
     assert Path("t.md").read_text().startswith("## ")

@@ -98,7 +98,7 @@ class Rendered:
                     rows, loaded.processor_cell, margin=given["margin"], problems=problems, digests=digests
                 )
             case "show":
-                selected = {name: given[name] for name in ("all_runs", "only")}
+                selected = {name: given[name] for name in ("all_runs", "only", "columns", "sort") if name in given}
                 return tables.build(
                     compared, with_published=given["published"], problems=problems, digests=digests, **selected
                 )

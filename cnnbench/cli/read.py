@@ -57,28 +57,51 @@ TABLE_BEGIN, TABLE_END = "<!-- table: ", "<!-- table end -->"
 @RUN
 @LAST
 @ALL_RUNS
+@make_flag("--all every_table", "Every table and every row, not just the newest run's training.")
 @make_option(
     "--only",
-    "One table instead of all.",
+    "This table alone, with the rows of every run.",
     click.Choice(["training", "resources", "tta", "seeds", "bounds", "ladder", "scaling", "copies", "gemm"]),
 )
+@make_option(
+    "--columns",
+    "Only these columns, after the first one; a wrong KEY lists those there are.",
+    check=lambda text: tuple(filter(None, map(str.strip, (text or "").split(",")))),
+    metavar="KEY,KEY,...",
+)
+@make_option("--sort", "Sort rows by this column, smallest first; -KEY: largest first.", metavar="KEY")
 @OUTPUT
 @gather_values
-def show(selection: Selection, destination: Destination, with_lecture: bool, only: str | None) -> None:
-    """Print the table of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else the settings',
-    else ./results), or of pytest-benchmark's JSON files.
+def show(selection: Selection, destination: Destination, every_table: bool, **chosen: Any) -> None:
+    """Print the newest run under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else the settings', else
+    ./results) on one screen: its training, the doubts about it, and what else was measured. Or print pytest-benchmark's JSON
+    files as a table.
 
-    Of several runs of the same job on the same processor the newest is shown.
+    --all prints every table, --only TABLE one of them, with the newest run of each job on each processor; --all-runs implies
+    --all, with every run. Formats other than table always have everything.
     """
     if any(map(is_json, selection.paths)):
         return show_benchmark_files(selection, destination)
-    destination.emit(make_report(selection, with_lecture=with_lecture, only=only))
+    only = chosen["only"]
+    if every_table and only is not None:
+        raise UsageError(f"--all prints every table and --only {only} one; give one of them")
+    if every_table or only or selection.all_runs or destination.format_ != "table":
+        destination.emit(make_report(selection, **chosen))
+    else:
+        destination.emit(make_screen(selection, **{name: chosen[name] for name in chosen if name != "only"}))
 
 
-def make_report(selection: Selection, *, with_lecture: bool = False, only: str | None = None) -> Report:
+def make_report(
+    selection: Selection,
+    *,
+    with_lecture: bool = False,
+    only: str | None = None,
+    columns: tuple[str, ...] = (),
+    sort: str | None = None,
+) -> Report:
     """The report of the ledgers chosen.
 
-    Raises UsageError where there is nothing to show, LedgerError where a path does not exist.
+    Raises UsageError where there is nothing to show or no such column, LedgerError where a path does not exist.
     """
     from cnnbench.report import tables
 
@@ -90,6 +113,25 @@ def make_report(selection: Selection, *, with_lecture: bool = False, only: str |
         problems=loaded.problems,
         digests=loaded.digests,
         only=only,
+        columns=columns,
+        sort=sort,
+    )
+
+
+def make_screen(
+    selection: Selection, *, with_lecture: bool = False, columns: tuple[str, ...] = (), sort: str | None = None
+) -> Report:
+    """One screen about the newest run of the ledgers chosen. Raises as `make_report` does."""
+    from cnnbench.report import screen
+
+    loaded = load_results(selection, published_suffice=with_lecture)
+    return screen.build(
+        loaded.comparison,
+        suites={ledger.header.run_id: ", ".join(ledger.header.suites) for ledger in loaded.ledgers},
+        with_published=with_lecture,
+        problems=loaded.problems,
+        columns=columns,
+        sort=sort,
     )
 
 
@@ -169,7 +211,7 @@ def report(selection: Selection, output: Path, into: Path | None, check: bool, o
         raise Exit(_print_stale(root, wanted))
     _write_files(root, wanted)
     if open_page:
-        _open_page(output if ending else output / report_files.INDEX)
+        _open_page(output if ending else output / "index.html")
 
 
 def _open_page(path: Path) -> None:

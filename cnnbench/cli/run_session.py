@@ -266,8 +266,9 @@ def _measure(opened: OpenedRun, options: OptionValues, console: Console, verbosi
 
 
 def _report_run(path: Path, options: OptionValues, verbosity: int) -> tuple[str, ...]:
-    """Print this run's table and write the exports asked for; returns the files written."""
-    found = read.make_report(load_results.Selection(paths=(path,)))
+    """Print this run on one screen and write the exports asked for, which are complete; returns the files written."""
+    selection = load_results.Selection(paths=(path,))
+    found = read.make_report(selection)
     targets = {name: target for name in EXPORTS if (target := options[f"export_{name}"]) is not None}
     for name, target in targets.items():
         rendered = text.render(found, name)
@@ -277,7 +278,10 @@ def _report_run(path: Path, options: OptionValues, verbosity: int) -> tuple[str,
         with explain_refusal(FileError, f"--export-{name} {target}", f"the results are in {path}"):
             write_file(Path(target), rendered)
     if "-" not in targets.values() and (options["as_json"] or verbosity >= 0):
-        output.Destination("json" if options["as_json"] else "table").emit(found)
+        if options["as_json"]:
+            output.Destination("json").emit(found)
+        else:
+            output.Destination().emit(read.make_screen(selection))
     return tuple(str(target) for target in targets.values() if target != "-")
 
 
@@ -319,7 +323,8 @@ def _print_summary(
     if exported:
         _print_line(console, "exported", ", ".join(exported))
     shown = shlex.quote(str(path))
-    commands += [f"cnnbench show {shown}", f"cnnbench report {shown} -o report.html"]
+    rest = "" if exported is None else " --all"  # its screen is above
+    commands += [f"cnnbench show {shown}{rest}", f"cnnbench report {shown} -o report.html"]
     if options["tensorboard"] is not None:
         commands.append(f"tensorboard --logdir {shlex.quote(str(options['tensorboard']))}")
     for number, command in enumerate(commands):  # as it can be copied: wrapped by the terminal alone

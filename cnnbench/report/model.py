@@ -141,6 +141,8 @@ class Report:
     """What the command can print besides, in words, for a terminal that has no room for every column."""
     options: Mapping[str, object] = field(default_factory=dict)
     """What to make the report of again, for the audit: the command, its ledgers' runs, what the reader asked for."""
+    headline: tuple[str, ...] = ()
+    """What a terminal prints above the tables."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from cnnbench.analysis.rows import Row, SeedResult
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.plain_text import plain
 from cnnbench.report import cells, footnotes
+from cnnbench.report.arrangement import arrange_tables
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.model import Cell, Column, Line, Report, RowGroup, Table
 from cnnbench.report.table_builder import (
@@ -354,21 +355,25 @@ def build(
     with_published: bool = False,
     all_runs: bool = False,
     only: str | None = None,
+    columns: Sequence[str] = (),
+    sort: str | None = None,
     **sources: Unpack[footnotes.Sources],
 ) -> Report:
     """Build the report of these rows; published rows first where asked for. The same rows in any order give an equal report.
 
-    `only` keeps one table, by its key.
+    `only` keeps one table, by its key; for `columns` and `sort` see `arrange_tables`.
     """
     published_rows = comparison.published_rows if with_published else ()
     found = build_tables(comparison, cells.name_processors(comparison.rows, all_runs=all_runs), published_rows)
-    kept = tuple(table for table in found if only in (None, table.key))
+    kept = arrange_tables([table for table in found if only in (None, table.key)], columns, sort)
     options = {
         "command": "show",
         "published": with_published,
         "only": only,
         "all_runs": all_runs,
         "baseline": comparison.baseline,
+        **({"columns": list(columns)} if columns else {}),
+        **({"sort": sort} if sort else {}),
         **footnotes.name_sources(**sources),
     }
     return Report(kept, footnotes.build(comparison, published_rows, **sources), options=options)
@@ -389,7 +394,7 @@ def build_tables(
     words = {
         "what": "Training and inference" if any(row.job.task == "inference" for row in training) else "Training",
         "every": " or ".join(sorted(intervals, key=lambda text: (len(text), text))),
-        **_word_columns(comparison, training),
+        **word_columns(comparison, training),
     }
     found = [
         build_table(
@@ -402,7 +407,7 @@ def build_tables(
         )
         for spec in TABLES
     ]
-    found[0] = replace(found[0], groups=(*_group_published(published_rows, found[0].columns), *found[0].groups))
+    found[0] = replace(found[0], groups=(*group_published(published_rows, found[0].columns), *found[0].groups))
     return [table for table in found if table.groups]
 
 
@@ -414,9 +419,9 @@ def build_lecture_table(comparison: Comparison, processor: ProcessorCell) -> Tab
         return None
 
     hidden = () if comparison.published_cpu else ("versus",)
-    named, words = partial(_name_timed, processor), _word_columns(comparison, same)
+    named, words = partial(_name_timed, processor), word_columns(comparison, same)
     table = build_table(LECTURE, same, named=named, hidden=hidden, words=words)
-    published = _group_published(comparison.published_rows, table.columns)
+    published = group_published(comparison.published_rows, table.columns)
     title = published[0].title + (" · ours below" if same else "") if published else "Measured here"
     lines = (line for group in (*published, *table.groups) for line in group.lines)
     return replace(table, groups=(RowGroup(title, tuple(lines)),))
@@ -434,13 +439,13 @@ def build_first_screen(comparison: Comparison, processor: ProcessorCell, rows: S
     below them these rows.
     """
     hidden = () if comparison.published_cpu else ("versus",)
-    named, words = partial(_name_timed, processor), _word_columns(comparison, rows)
+    named, words = partial(_name_timed, processor), word_columns(comparison, rows)
     table = build_table(FIRST_SCREEN, rows, named=named, hidden=hidden, words=words)
     lines = [line for group in table.groups for line in group.lines]
     timed = sorted((each for each in comparison.published_rows if each.speedup), key=attrgetter("speedup"))
     if not timed or not all(row.speedup_over_published for row in rows):
         return replace(table, groups=(RowGroup("Measured here", tuple(lines)),))
-    (published,) = _group_published(list(dict.fromkeys((timed[0], timed[-1]))), table.columns)
+    (published,) = group_published(list(dict.fromkeys((timed[0], timed[-1]))), table.columns)
     year, images = timed[0].published.year, timed[0].published.job_images
     job = f"The same training job of {units.count(images)} images" if images else "The same training job"
     title = f"{job}, published in {year}" + (" and measured here" if lines else "")
@@ -451,7 +456,7 @@ def build_first_screen(comparison: Comparison, processor: ProcessorCell, rows: S
     return replace(table, groups=(RowGroup(title, (*dated, *lines)),))
 
 
-def _word_columns(comparison: Comparison, rows: Sequence[Row]) -> dict[str, str]:
+def word_columns(comparison: Comparison, rows: Sequence[Row]) -> dict[str, str]:
     """Name the clocks of these rows, and whom the columns of speed-ups are over."""
     cpu = comparison.published_cpu
     return {
@@ -461,7 +466,7 @@ def _word_columns(comparison: Comparison, rows: Sequence[Row]) -> dict[str, str]
     }
 
 
-def _group_published(published_rows: Sequence[PublishedResult], columns: Sequence[Column]) -> tuple[RowGroup, ...]:
+def group_published(published_rows: Sequence[PublishedResult], columns: Sequence[Column]) -> tuple[RowGroup, ...]:
     """Make the published rows' group, in these columns; none where there are none."""
     if not published_rows:
         return ()

@@ -197,6 +197,8 @@ def _find_column_errors(view: PageView, table: PageValues, keys: Sequence[str]) 
         or key not in OPTIONAL
         or any(find_figure(view, row, OPTIONAL[key]) for row in expected.lines(view))
     ]
+    if asked := view.options.get("columns"):  # the first column stays, since it names the row
+        wanted = list(dict.fromkeys((wanted[0], *(key for key in asked if key in wanted))))
     if keys != wanted:
         yield f"its columns are {', '.join(keys)}, they should be {', '.join(wanted)}"
     words = {

@@ -31,6 +31,8 @@ def render(report: Report, *, width: int | None, color: bool) -> str:
     room = width if width is not None else max(map(natural_width, report.tables), default=80)
     out = io.StringIO()
     console = Console(file=out, width=room, force_terminal=color, highlight=False, emoji=False, markup=False)
+    for sentence in report.headline:
+        console.print(_text(sentence, "bold"), end="\n\n")
     folded = [table for table in report.tables if table.folded and len(report.tables) > 1]
     for table in report.tables:
         if table not in folded:
