@@ -1,10 +1,10 @@
-"""pytest-benchmark's JSON files as rows and as a table: one a benchmark, with its rounds' statistics, machine and commit.
+"""pytest-benchmark's JSON files as rows and as a table: one row per benchmark, with its statistics, machine and commit.
 
-A file is one process, whatever rounds it has, so n is 1 and no interval can be drawn; rows say so in `processes`. They
-are values of their own, in a frame of their own: nothing here makes a ledger's process of them, and `compare` and the
-check take none. Where a column has the name of one in `process_table.COLUMNS`, it means the same.
+A file is one process, however many rounds it has, so n is 1 and no interval can be drawn; rows say so in `processes`. The
+rows are kept apart from ledgers: nothing here turns them into a ledger's processes, and `compare` and the check do not take
+them. A column that has the name of one in `process_table.COLUMNS` means the same.
 
-Read are the files of versions 2.5 to 5.3, which differ in what they lack: no `ops` before 3.1, no `params` and
+The files of versions 2.5 to 5.3 can be read. They differ in what they lack: no `ops` before 3.1, no `params` and
 `extra_info` before 3.0, the processor as `brand`, later `brand_raw`, or not at all.
 """
 
@@ -49,10 +49,10 @@ JsonText = Annotated[str | None, BeforeValidator(_dump)]
 
 
 class IngestedBenchmark(BaseModel):
-    """One benchmark of one file. Times are seconds of a round, as pytest-benchmark states them; unknown is None.
+    """One benchmark of one file. Times are in seconds per round, as pytest-benchmark reports them; unknown is None.
 
-    Other keys are passed over; inf and nan are no times. `calls_per_round`, rates, memory, device and threads are what the
-    fixture `cnnbench` wrote into `extra_info`.
+    Other keys are ignored; inf and nan are refused as times. `calls_per_round`, rates, memory, device and threads come from what
+    the fixture `cnnbench` wrote into `extra_info`.
     """
 
     model_config = ConfigDict(
@@ -63,7 +63,7 @@ class IngestedBenchmark(BaseModel):
     processes: Literal[1] = 1
     source: str
     run_id: str
-    """`pytest-benchmark:` and the first digits of the file's SHA-256: the process this is of."""
+    """`pytest-benchmark:` and the first digits of the file's SHA-256, which identify the process."""
     tool_version: str | None = None
     created_at: str | None = None
     name: str
@@ -96,7 +96,7 @@ class IngestedBenchmark(BaseModel):
     commit_dirty: bool | None
     commit_branch: str | None
     extra_info: JsonText = None
-    """All of it."""
+    """The whole object, as JSON."""
 
 
 COLUMNS = tuple(IngestedBenchmark.model_fields)
@@ -117,13 +117,13 @@ _PLACES = {
     "commit_branch": "commit_info.branch",
     "commit_dirty": "commit_info.dirty",
 }
-"""Columns of which a file may lack the value, or hold anything: where to look for one of the column's type."""
+"""Where to look for the value of a column, in order; the first of the column's type counts, since files differ in these."""
 
 
 def read_files(paths: Iterable[Path]) -> tuple[tuple[IngestedBenchmark, ...], tuple[str, ...]]:
-    """The benchmarks of all files, in their order, and what was odd: the same file twice counts once.
+    """Read the benchmarks of all files, in their order, and list what was odd: the same file twice counts once.
 
-    Raises DataError for a file that cannot be read, is no pytest-benchmark file, or was exported from ledgers.
+    Raises DataError for a file that cannot be read, is not from pytest-benchmark, or was exported from ledgers.
     """
     found, problems = [], []
     seen: dict[str, Path] = {}
@@ -201,7 +201,7 @@ INGESTED = TableSpec[IngestedBenchmark](
 
 
 def build(found: Sequence[IngestedBenchmark], problems: Sequence[str] = ()) -> Report:
-    """Make the table: a group for each file, with what the file is of in its title."""
+    """Make the table: a group per file, with its processor, versions and commit in its title."""
     groups = []
     for members in group_by(found, attrgetter("run_id")).values():
         first = members[0]
