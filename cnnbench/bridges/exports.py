@@ -86,7 +86,7 @@ def _quantile(data: Sequence[float], share: float) -> float:
 
 
 def group_jobs(found: Iterable[Process]) -> tuple[ExportedJob, ...]:
-    """Collect the jobs that have an `ok` process, sorted by name. Give the processes of one run: two runs share names."""
+    """Collect the jobs that have an `ok` process, by name. Give the processes of one run: two runs share names."""
     by_row = group_by((process for process in found if process.metrics is not None), attrgetter("row_key"))
     named = naming.export_names({key: (rows[0].job, rows[0].protocol) for key, rows in by_row.items()})
     return tuple(
@@ -108,7 +108,7 @@ def list_left_out(found: Sequence[Process]) -> tuple[str, ...]:
 
 
 def pytest_benchmark(run: RunHeader, found: Sequence[Process], final_digest: str = "") -> Document:
-    """Write one run as pytest-benchmark's JSON: one benchmark per job, one round per process, timed steps as iterations."""
+    """Write one run as pytest-benchmark's JSON: a benchmark per job, a round per process, timed steps as iterations."""
     software = run.software
     return {
         "machine_info": machine_info(run),
@@ -146,7 +146,7 @@ def _describe_benchmark(each: ExportedJob) -> Document:
 
 
 def extra_info(each: ExportedJob) -> Document:
-    """List what a reader needs beside the times: processes, FLOP/s and images/s at their median, peak memory, doubts."""
+    """List what a reader needs beside times: processes, FLOP/s and images/s at their median, peak memory, doubts."""
     first, figures = each.processes[0], each.metrics
     seconds = statistics.median(each.seconds)
     flops, trains = step_flops(first.job), any(figure.images_per_second for figure in figures)
@@ -196,7 +196,7 @@ def machine_info(run: RunHeader) -> Document:
 
 
 def github_action(found: Sequence[Process]) -> list[Document]:
-    """Write github-action-benchmark's `customSmallerIsBetter`: seconds per step, the median over processes of their medians.
+    """Write github-action-benchmark's `customSmallerIsBetter`: seconds per step, the median of the processes' medians.
 
     `range` is the standard deviation between processes, as that tool has it from others; a single process has no range.
     """

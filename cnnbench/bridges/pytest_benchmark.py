@@ -169,7 +169,7 @@ def _parse(path: Path, content: str, key: str) -> Iterator[IngestedBenchmark]:
 
 
 def _find_usable(document: object, column: str) -> object:
-    """Find the first text that is not empty, or finite number, among the column's places; None where there is none."""
+    """Find the first text that is not empty, or finite number, among the column's places; None without one."""
     kind, _ = get_args(IngestedBenchmark.model_fields[column].annotation)
     for place in _PLACES[column].split():
         value: Any = document

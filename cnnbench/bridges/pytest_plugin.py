@@ -47,7 +47,7 @@ class Timer:
 class _Fixture:
     @pytest.fixture(name="cnnbench")
     def timer(self, benchmark: Any) -> Timer:
-        """Time work of this test under pytest-benchmark, device synchronised, FLOP/s, images/s and memory in extra_info.
+        """Time work of this test under pytest-benchmark with a synchronised device; extra_info gets rates and memory.
 
         Example::
 
@@ -98,7 +98,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 def pytest_benchmark_compare_machine_info(
     config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: Mapping[str, Any]
 ) -> None:
-    """Warn in words how this machine differs from the saved run's; `--cnnbench-other-machine fail` ends the run instead.
+    """Warn in words how this machine differs from the saved run's, or end the run with `--cnnbench-other-machine fail`.
 
     It runs before pytest-benchmark's hook, which prints both objects whole if they differ in anything.
     """

@@ -32,7 +32,7 @@ COMMANDS = {Decision.REGRESSED: "error", Decision.INCONCLUSIVE: "warning", Decis
 
 
 def markdown(verdict: Verdict, meta: VerdictContext) -> str:
-    """Write the verdict, a table with a line per series, a sentence per series, and the conditions; ends in a newline."""
+    """Write the verdict, a table with a line per series, a sentence per series, and the conditions, ending in a newline."""
     heading, *sentences = format_verdict(verdict, meta.controls)
     missing = [f"{job} is missing, which is not passed: {reason}" for job, reason in meta.missing.items()]
     heads = list_columns(verdict, meta)
@@ -57,10 +57,10 @@ def job_summary(verdict: Verdict, meta: VerdictContext) -> str:
 
 
 def workflow_commands(verdict: Verdict, meta: VerdictContext) -> tuple[str, ...]:
-    """Write GitHub's workflow commands, to be printed one per line, errors first because GitHub shows ten of a kind per step.
+    """Write GitHub's workflow commands, to be printed one per line.
 
     A series that regressed and a missing job are errors, an inconclusive series is a warning, an improved one a notice.
-    Advisory series are notices at most.
+    Advisory series are notices at most. Errors come first, because GitHub shows ten of a kind per step.
     """
     found = [("error", f"MISSING: {job}", f"{job}: no verdict: {why}") for job, why in meta.missing.items()]
     for each in verdict.findings:
@@ -128,7 +128,7 @@ def _suite(
     properties: Iterable[ET.Element] = (),
     time: str | None = None,
 ) -> ET.Element:
-    """Make a suite of one test case; its `classname` is the suite and the job (a dot in it would split off a package)."""
+    """Make a suite of one test case, whose `classname` is suite and job; a dot in it would split off a package."""
     counts = {attribute: str(int(element == result.tag)) for attribute, element in COUNTS.items()}
     about = {"timestamp": meta.started_at, "hostname": meta.machine_id}
     case = _element("testcase", {"classname": f"{meta.suite}: {job}", "name": metric, "time": time}, [result])

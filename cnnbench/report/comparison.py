@@ -1,5 +1,5 @@
-"""Two sides in, a report out: what was divided in one table, what was not in a second, and below them the mean of the ratios,
-what the two sides do not share, and how a verdict is reached.
+"""Compare two sides in a report: the ratios in one table, the rows without a ratio in a second, and below them the mean of the
+ratios, the differences between the sides, and the rule for the verdict.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ DIFFERENCE_TEXTS = {
     "allocator": ("allocator", "one that gives memory back faults it in again at every step, 5-10 % on a CPU"),
     "accuracy_data": ("accuracy's data", "accuracy on synthetic digits compares with no other"),
 }
-"""Every field of `ratio.describe_place` in words, and why a difference in it matters."""
+"""Every field of `ratio.describe_place` in words, with the reason why a difference in it matters."""
 UNPAIRED_REASONS = {
     "failed": "no process of it ended with a time",
     "work": "{other} has no such work",
@@ -61,7 +61,7 @@ UNPAIRED_REASONS = {
 MOST_WORKS = 12
 """Works of a side that an error lists before it counts the rest."""
 _PLACE = ("processor", "device", "threads", "allocator", "machine_id", "run_id", "torch", "year", "source")
-"""What of an entry's identity is its own; the rest is the work, which both sides share."""
+"""Fields that identify the place of an entry; the other fields identify the work, which both sides share."""
 
 
 def build(
@@ -69,8 +69,7 @@ def build(
 ) -> Report:
     """Build the report of base's times over new's. The same rows in any order give an equal report.
 
-    Raises ComparisonError, with what each side has, where there is
-    no work that both have a time of.
+    Raises ComparisonError, which lists what each side has, if they have no timed work in common.
     """
     found = compare_sides(base, new, tolerance)
     if all(pair.ratio is None for pair in found.pairs):
@@ -153,7 +152,7 @@ def _build_unpaired(found: Sequence[Unpaired]) -> list[Table]:
 
 
 def _order(row: Row) -> int:
-    """Measured jobs, those to a target, projected ones, rates, then products."""
+    """Order measured jobs first, then those to a target, projected ones, rates, and products."""
     return tables.order_work(row)[0] if tables.trains(row) else 4
 
 
@@ -162,7 +161,7 @@ def _several_machines(entries: Iterable[ComparedEntry]) -> bool:
 
 
 def _place(prefix: str, entry: ComparedEntry, several_machines: bool) -> Cell:
-    """Processor and place, the raw values named by side."""
+    """Show processor and place, with raw values named by side."""
     if isinstance(entry, Row):
         cell = cells.processor(entry, several_machines=several_machines)
     else:
@@ -180,7 +179,7 @@ def _size(row: Row) -> Cell:
 
 
 def _show_row(cell: Callable[[Row], Cell]) -> Callable[[Unpaired], Cell]:
-    """Return what makes the cell of an entry that is a row; a published one has none such."""
+    """Make a function that shows the cell of a measured row; a published entry gets an empty cell."""
     return lambda each: next(map(cell, find_row(each.entry)), cells.EMPTY)
 
 
@@ -217,13 +216,13 @@ def _accuracy(side: SideName, pair: RowRatio) -> Cell:
 
 
 def format_seconds(estimate: Estimate | None, of: Literal["step", "job"]) -> str:
-    """A job's time as h:mm:ss, a step's with the prefix that suits it."""
+    """Format a job's time as h:mm:ss, a step's with a suitable prefix."""
     show = units.duration if of == "job" else units.short_seconds
     return show(estimate.value if estimate else None)
 
 
 def build_pair_notes(pair: RowRatio) -> Iterator[str]:
-    """Yield what a reader of this pair alone must know."""
+    """Yield the notes that a reader of this pair alone needs."""
     yield from _learning(pair)
     yield from _comparability([pair])
     yield from (f"doubt, {side}: {doubt.message}" for side, _, doubt in _list_doubts(pair))
@@ -231,7 +230,7 @@ def build_pair_notes(pair: RowRatio) -> Iterator[str]:
 
 
 def explain_unpaired(each: Unpaired) -> str:
-    """Why an entry was not divided, with the fields in which the other side's nearest work differs."""
+    """Explain why an entry has no ratio, with the fields in which the other side's nearest work differs."""
     text = UNPAIRED_REASONS[each.reason].format(other="new" if each.side == "base" else "base")
     if each.reason == "no-job-time" and isinstance(each.entry, Row) and "job" in each.entry.missing:
         return f"{text}: {each.entry.missing['job']}"
@@ -246,7 +245,7 @@ def explain_unpaired(each: Unpaired) -> str:
 
 
 def explain_no_ratio(found: SideComparison) -> str:
-    """Why there is no ratio at all: what each side has."""
+    """Explain why there is no ratio at all, by listing what each side has."""
     if not found.base.rows and not found.new.rows:
         return "nothing to divide: both sides are published rows; name measured ones instead of either"
     lines = ["nothing to divide: base and new have no work in common that both have a time of, under one timing rule"]
@@ -266,7 +265,7 @@ def explain_no_ratio(found: SideComparison) -> str:
 
 
 def _where(entry: ComparedEntry) -> str:
-    """`AMD EPYC (cpu, 2 threads)`; a published row by its processor."""
+    """Name an entry's place, `AMD EPYC (cpu, 2 threads)`; a published row is named by its processor."""
     return cells.name_place(entry) if isinstance(entry, Row) else entry.published.processor
 
 
@@ -323,8 +322,9 @@ def _learning(pair: RowRatio) -> Iterator[str]:
 
 
 def _comparability(pairs: Sequence[RowRatio]) -> Iterator[str]:
-    """What the sides do not share, each once with the rows it is true of where it is not true of all; and which place stands
-    against which, where no place is common.
+    """Write each difference between the sides once, naming the rows it applies to unless it applies to all.
+
+    If the sides have no place in common, name the two places that are compared.
     """
     if any(len(pair.rows) == 2 and not pair.in_one_run for pair in pairs):
         yield (
@@ -371,7 +371,7 @@ def _published_notes(pairs: Sequence[RowRatio]) -> Iterator[str]:
 
 
 def _list_doubts(pair: RowRatio) -> Iterator[tuple[SideName, Row, Doubt]]:
-    """List the doubts about the ratio; a doubt about the whole job's time is none about a ratio of steps."""
+    """List the doubts about the ratio; doubts about the whole job's time do not apply to a ratio of steps."""
     for side, row in pair.rows:
         yield from ((side, row, doubt) for doubt in row.doubts if pair.published or doubt.code != "projected")
 

@@ -47,7 +47,7 @@ class Rendering(Protocol):
         """The part of the values that a page shows."""
 
     def file(self, name: str, *, static: bool, links: Mapping[str, str | None]) -> str | None:
-        """Render one file of a page, drawings left empty: `name` is its ending, or the file's name in the page's folder."""
+        """Render one file of a page, drawings left empty; `name` is its ending, or its name in the page's folder."""
 
 
 Render = Callable[[Sequence[Ledger], Sequence[PublishedRow], Options], Rendering]
@@ -93,7 +93,7 @@ class DocumentPart:
 
 
 def audit(paths: Sequence[Path], published_rows: Sequence[PublishedRow], render: Render) -> Audited:
-    """Check every ledger, page, chart and table file under the paths. Raises UsageError for a path that is not there."""
+    """Check every ledger, page, chart and table file under the paths. Raises UsageError for a missing path."""
     if missing := [path for path in paths if not path.exists()]:
         raise UsageError(f"{missing[0]}: no such file or directory to audit")
     files = {file for path in paths for file in (path, *path.rglob("*")) if file.is_file()}
@@ -111,7 +111,7 @@ def audit(paths: Sequence[Path], published_rows: Sequence[PublishedRow], render:
 
 
 def check_ledger(ledger: Ledger) -> Iterator[Disagreement]:
-    """Check a ledger by itself: one record per started job, distinct seeds, one machine, and the validity gates again."""
+    """Check a ledger by itself: one record per job, distinct seeds, one machine, and the validity gates again."""
     path, header = str(ledger.path), ledger.header
     if ledger.path.stem != header.run_id or ledger.path.parent.name != header.machine.id:
         yield Disagreement(path, f"the file is not where run {header.run_id} of {header.machine.id} belongs")
@@ -163,7 +163,7 @@ class Auditor:
         """The text of `page.json` by path: charts in the folder beside it are made from these values."""
 
     def check(self, read: Iterable[tuple[Path, str]], found: Audited | None = None) -> Audited:
-        """Check every document and add to what was found; a `page.json` comes before its charts, or is read from its file."""
+        """Check every document, adding to what was found; a `page.json` comes before its charts, or is read from disk."""
         self._found, self._beside, reported = found or Audited(), {}, set[tuple[Path, str]]()
         for path, text in read:
             if path.name == VALUES:
@@ -182,7 +182,7 @@ class Auditor:
         return self._found
 
     def _make(self, options: Options, key: str) -> tuple[Rendering | None, list[str]]:
-        """Render a page with these options, None where the ledgers lack its runs, and list its errors by the records."""
+        """Render a page with these options, None if the ledgers lack its runs, and list its errors by the records."""
         if key not in self._made:
             try:
                 own = [ledger for ledger in self._ledgers if ledger.header.run_id in options["runs"]]

@@ -91,7 +91,7 @@ def _ideal(name: str) -> Derivation:
 
 
 def analytic_bytes(row: RawRow) -> int | None:
-    """Count the bytes the layers need in training: activations of a rank's batch, weights, gradients, optimiser state."""
+    """Count the bytes layers need in training: activations of a rank's batch, weights, gradients, optimiser state."""
     state = STATE_COPIES.get(row.job.optimizer or "")
     if row.workload is None or row.job.precision not in ("fp32", "tf32") or row.job.task != "training" or state is None:
         return None
@@ -273,7 +273,7 @@ WRITTEN: Mapping[str, formats.FormatNumber] = {
 
 
 def _find_description_errors(chart: PageValues) -> Iterator[str]:
-    """Find numbers in a chart's description that come neither from words nor figures of its marks nor count its marks."""
+    """Find numbers in a chart's description that neither come from words or figures of its marks nor count them."""
     known = {str(n) for n in range(len(chart["data"]) + 1)}
     for mark in chart["data"]:
         texts = [each for each in mark.values() if isinstance(each, str)]

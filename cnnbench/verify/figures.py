@@ -173,7 +173,7 @@ def count_epochs(row: RawRow, trial: Trial) -> float:
 
 
 def _median(of: Callable[[RawRow, Trial], float]) -> FigureDerivation:
-    """Make the rule of a median, its interval from order statistics; a seed that missed the target is infinitely late."""
+    """Make the rule of a median with its interval by order statistics; a seed that missed its target counts as latest."""
 
     def derive(view: PageView, row: RawRow) -> DerivedFigure:
         values = sorted(of(row, trial) if good else math.inf for trial, good in seeds_to_target(row))

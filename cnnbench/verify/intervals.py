@@ -47,7 +47,7 @@ def known(value: T | None) -> T:
 
 
 def geometric(values: Iterable[float | None]) -> DerivedFigure:
-    """Compute the geometric mean of the known values, without zeros. Raises NoFigure if none is left or one is negative."""
+    """Compute the geometric mean of known values except zeros. Raises NoFigure if none is left or one is negative."""
     found = [value for value in values if value]
     if not found or min(found) < 0:
         raise NoFigure
@@ -76,7 +76,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> tuple[float, float
 
 
 def ratio(base: Cost, own: Cost) -> DerivedFigure:
-    """Divide base by own: paired by round from three pairs on, else by Welch's interval on logs, else the means alone."""
+    """Divide base by own: paired by round from three pairs on, else with Welch's interval on logs, else means alone."""
     pairs = [math.log(base[key] / own[key]) for key in sorted(own.keys() & base.keys())]
     n = min(len(base), len(own))
     if len(pairs) >= 3 or (pairs and n < 3):

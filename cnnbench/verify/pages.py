@@ -424,7 +424,7 @@ def _claim_numbers(view: PageView, row: RawRow) -> frozenset[str]:
 
 
 def _lead_numbers(view: PageView) -> frozenset[str]:
-    """Compute the two ratios in a section's lead: FLOPS and speed of the fastest published row over the published CPU."""
+    """Compute the ratios in a section's lead: FLOPS and speed of the fastest published row over the published CPU."""
     base = view.published_cpu
     printed = {
         row: (row.job_seconds, row.printed_flops_per_second)

@@ -208,7 +208,7 @@ class RawRow:
 
 @lru_cache(maxsize=4096)
 def to_page_text(text: str) -> str:
-    """Clean a record's text for a page: fold blanks, and put U+FFFD for controls, direction overrides and half characters."""
+    """Fold blanks, and replace controls, direction overrides and half characters by U+FFFD, as pages do."""
     if text.isascii() and text.isprintable() and "  " not in text:
         return text.strip(" ")  # most texts, recognised much faster than by the patterns
     folded = re.sub(r"[^\S\x1c-\x1f]+", " ", text)

@@ -49,7 +49,7 @@ class ValueSubject:
 
     @property
     def own(self) -> RawRow:
-        """The raw row. Raises LookupError if there is none."""
+        """The raw row. Raises LookupError without one."""
         if self.row is None:
             raise LookupError("it names no raw row")
         return self.row
@@ -61,7 +61,7 @@ class ValueSubject:
 
     @property
     def process(self) -> Record:
-        """The row's process with the line's index in the plan, number or seed. Raises LookupError if there is none."""
+        """The row's process with the line's index in the plan, number or seed. Raises LookupError without one."""
         named = next((name for name in ("index", "process", "seed") if name in self.printed), "process")
         for record, _ in self.own.attempts:
             numbers = {"index": record.index, "process": record.job.round + 1, "seed": record.job.seed}
@@ -336,7 +336,7 @@ def _published_value(view: PageView, row: PublishedRow, name: str) -> RawValue:
 
 
 def derive(name: str, subject: ValueSubject) -> RawValue:
-    """Derive a value again. Raises KeyError for a name without a derivation, LookupError if the records lack the value."""
+    """Derive a value again. Raises KeyError for a name without a derivation, LookupError if the records lack it."""
     derive_again = VALUES.get(f"{subject.place}.{name}") or VALUES[name]
     if subject.published is not None:
         return _published_value(subject.view, subject.published, name)
