@@ -38,7 +38,7 @@ def _dump(value: object) -> str | None:
 
 
 def _locate(column: str) -> AliasPath:
-    """Find where a benchmark's object, with those of its file, has the column."""
+    """Find a column's place in a benchmark's object, merged with those of its file."""
     if column.endswith("_seconds") or column in ("rounds", "iterations", "outliers"):
         return AliasPath("stats", column.removesuffix("_seconds"))
     return AliasPath({"tool_version": "version", "created_at": "datetime"}.get(column, column))
@@ -132,7 +132,7 @@ def read_files(paths: Iterable[Path]) -> tuple[tuple[IngestedBenchmark, ...], tu
             with explain_refusal(DataError, f"{path}: cannot read", REMEDY):
                 content = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not a text file, so no pytest-benchmark file; {REMEDY}") from error
+            raise DataError(f"{path}: not a text file, so not from pytest-benchmark; {REMEDY}") from error
         key = digest(content)
         if key in seen:
             problems.append(f"{path}: the same run as {seen[key]}; counted once")
@@ -149,9 +149,9 @@ def _parse(path: Path, content: str, key: str) -> Iterator[IngestedBenchmark]:
     try:
         file = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not one JSON object, so no pytest-benchmark file; {REMEDY}") from error
+        raise DataError(f"{path}: not a JSON object, so not from pytest-benchmark; {REMEDY}") from error
     if not isinstance(file, dict) or not isinstance(file.get("benchmarks"), list):
-        raise DataError(f"{path}: no pytest-benchmark file: it has no list `benchmarks`; {REMEDY}")
+        raise DataError(f"{path}: not from pytest-benchmark: it has no list `benchmarks`; {REMEDY}")
     if isinstance(file.get("cnnbench"), dict):
         raise DataError(
             f"{path}: `cnnbench export` made it, its rounds are processes of a ledger; read the ledger with `cnnbench show`"
@@ -165,7 +165,9 @@ def _parse(path: Path, content: str, key: str) -> Iterator[IngestedBenchmark]:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, ("benchmarks", number, *first["loc"])))
-            raise DataError(f"{path}: no pytest-benchmark file: {where}: {first['msg']}; {REMEDY}") from error
+            raise DataError(
+                f"{path}: not a valid file of pytest-benchmark: {where}: {first['msg']}; {REMEDY}"
+            ) from error
 
 
 def _find_usable(document: object, column: str) -> object:
@@ -181,10 +183,10 @@ def _find_usable(document: object, column: str) -> object:
     return None
 
 
-RULE = "Each file is one process: n=1, whatever rounds it has. Rounds are not independent, so no interval is drawn."
+RULE = "Each file is one process: n=1, however many rounds it has. Rounds are not independent, so no interval is drawn."
 INGESTED = TableSpec[IngestedBenchmark](
     "ingested",
-    "pytest-benchmark: one process a file",
+    "pytest-benchmark: one process per file",
     (
         wording("name", "benchmark", 1, "name", plain),
         figure("median", "median", 1, "median_seconds", units.short_seconds, unit="of a round"),
@@ -196,7 +198,7 @@ INGESTED = TableSpec[IngestedBenchmark](
         figure("host_peak", "host peak", 5, "host_peak_bytes", units.data_size),
         wording("device", "device", 5, "job_device", plain),
     ),
-    "Clock: pytest-benchmark's, a round from start to stop; whether a device was waited for is up to the test.",
+    "Clock: pytest-benchmark's, a round from start to stop; each test decides whether it waits for a device.",
 )
 
 

@@ -71,18 +71,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--cnnbench-facts",
         action="store_true",
-        help="Put cnnbench's facts of the machine into pytest-benchmark's machine_info, whatever the tests use.",
+        help="Add cnnbench's facts of the machine to pytest-benchmark's machine_info, even if no test uses the fixture.",
     )
     group.addoption(
         "--cnnbench-other-machine",
         choices=["warn", "fail"],
         default="warn",
-        help="What to do where --benchmark-compare meets a run of another machine, torch or thread setting (warn).",
+        help="What --benchmark-compare does if the saved run has another machine, torch or thread setting (default: warn).",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Offer the fixture, or its stand-in that skips where pytest-benchmark is not in this run."""
+    """Offer the fixture, or one that skips the test if pytest-benchmark is not in this run."""
     there = config.getoption("benchmark_only", None) is not None
     config.pluginmanager.register(_Fixture() if there else _NoFixture(), "cnnbench-fixture")
 
@@ -110,7 +110,9 @@ def pytest_benchmark_compare_machine_info(
     from cnnbench.plain_text import plain
 
     _add_facts(machine_info)
-    lines = ["it holds no facts of cnnbench: save it again with --cnnbench-facts, or with a test that uses the fixture"]
+    lines = [
+        "the saved run has no facts of cnnbench: save it again with --cnnbench-facts, or with a test that uses the fixture"
+    ]
     if isinstance(there, Mapping):
         lines = [plain(line) for line in list_differences(machine_info[KEY], there)]
     if not lines:

@@ -157,7 +157,7 @@ KINDS = TableSpec[KindLine](
 )
 OUTLIERS = TableSpec[FarNode](
     "outliers",
-    "Nodes far from their like",
+    "Nodes far from others of their kind",
     (
         wording(
             "node",

@@ -43,16 +43,16 @@ from cnnbench.report.table_builder import (
 
 DIFFERENCE_TEXTS = {
     **{fact.name: (fact.words, fact.why) for fact in FACTS if fact.why},
-    "threads": ("threads", "the ratio is of two thread counts"),
-    "allocator": ("allocator", "one that gives memory back faults it in again at every step, 5-10 % on a CPU"),
-    "accuracy_data": ("accuracy's data", "accuracy on synthetic digits compares with no other"),
+    "threads": ("threads", "the ratio compares two thread counts"),
+    "allocator": ("allocator", "an allocator that returns memory faults it in again at every step, 5-10 % on a CPU"),
+    "accuracy_data": ("accuracy's data", "accuracy on synthetic digits cannot be compared with any other"),
 }
 """Every field of `ratio.describe_place` in words, with the reason why a difference in it matters."""
 UNPAIRED_REASONS = {
-    "failed": "no process of it ended with a time",
+    "failed": "none of its processes ended with a time",
     "work": "{other} has no such work",
     "protocol": "{other} timed this work by another rule",
-    "place": "{other} has this work in other places alone",
+    "place": "{other} has this work only in other places",
     "taken": "{other}'s row of this work was divided by another machine's",
     "other-job": "not the job that was published",
     "no-job-time": "the time of its whole job is not known",
@@ -103,7 +103,7 @@ def _build_compared(found: SideComparison) -> Table:
     clocks = (
         *sorted({footnotes.CLOCKS[job.clock] for job in training}),
         f"GEMM, {footnotes.GEMM_CLOCK}" if len(training) < len(found.pairs) else "",
-        "published: how it was timed is not said" if any(pair.published for pair in found.pairs) else "",
+        "published: the source does not say how it was timed" if any(pair.published for pair in found.pairs) else "",
     )
     spec = TableSpec[RowRatio](
         "compare",
@@ -247,7 +247,7 @@ def explain_unpaired(each: Unpaired) -> str:
 def explain_no_ratio(found: SideComparison) -> str:
     """Explain why there is no ratio at all, by listing what each side has."""
     if not found.base.rows and not found.new.rows:
-        return "nothing to divide: both sides are published rows; name measured ones instead of either"
+        return "nothing to compare: both sides are published rows; name measured rows for one of them"
     lines = ["nothing to divide: base and new have no work in common that both have a time of, under one timing rule"]
     for side, what in (("base", found.base), ("new", found.new)):
         texts = []
@@ -285,9 +285,7 @@ def _summary(found: RatioSummary) -> str:
     lone = f" ({found.without_interval} of them n < 3)" if found.without_interval else ""
     ends = f"best {_end(found.best)}; worst {_end(found.worst)}"
     if found.mean is None:
-        return (
-            f"{what}: {found.divided} ratios{lone}; {ends}. No mean: each row stands against every published one.{rest}"
-        )
+        return f"{what}: {found.divided} ratios{lone}; {ends}. No mean: each row is compared with every published one.{rest}"
     mean = f"geometric mean {units.ratio(found.mean)} of {found.divided} rows{lone}"
     return f"{what}: base time / new time, {mean}; {ends}.{rest}"
 
@@ -306,7 +304,7 @@ def _warnings(found: SideComparison, sides: Sequence[tuple[SideName, Row]]) -> I
     for name, what in (("base", found.base), ("new", found.new)):
         if what.rows and what.published:
             number = len(what.published)
-            yield f"{number} published rows of {name} take no part beside measured ones; name them alone to compare."
+            yield f"{number} published rows of {name} are left out beside measured ones; to compare them, name them alone."
 
 
 def _learning(pair: RowRatio) -> Iterator[str]:
@@ -318,7 +316,7 @@ def _learning(pair: RowRatio) -> Iterator[str]:
             share = row.accuracy.share
             between = "".join(f" ({text})" for text in describe_interval(share, units.percent))
             shares.append(f"{side} {units.percent(share.value)}{between}")
-    yield f"accuracy differs, {' and '.join(shares)}: speed at worse learning, {pair.learns_worse}'s, is no speed"
+    yield f"accuracy differs, {' and '.join(shares)}: {pair.learns_worse} learns worse, so its speed does not count"
 
 
 def _comparability(pairs: Sequence[RowRatio]) -> Iterator[str]:
@@ -328,9 +326,9 @@ def _comparability(pairs: Sequence[RowRatio]) -> Iterator[str]:
     """
     if any(len(pair.rows) == 2 and not pair.in_one_run for pair in pairs):
         yield (
-            "base and new were measured in different runs, not interleaved: drift of the machine between them is not in the "
-            "interval (medians of the same step move by 30 % within minutes on a noisy machine). A regression is proved by a "
-            "paired check, not by this."
+            "base and new were measured in different runs, not interleaved: the interval does not include drift of the machine "
+            "between them (medians of the same step move by 30 % within minutes on a noisy machine). Only a paired check "
+            "can prove a regression."
         )
     differing = group_by(
         ((each, _short(pair.row)) for pair in pairs for each in pair.differences if each.field in DIFFERENCE_TEXTS),
@@ -348,7 +346,7 @@ def _comparability(pairs: Sequence[RowRatio]) -> Iterator[str]:
     places = (((_where(pair.base), _where(pair.new)), _short(pair.row)) for pair in fastest)
     for (base, new), names in footnotes.name_each(places):
         where = f"{base} in base, {new} in new"
-        yield f"Fastest against fastest, because no row is in the same place on both sides ({names}): {where}."
+        yield f"The fastest rows are compared, because no row is in the same place on both sides ({names}): {where}."
     yield from _published_notes(pairs)
 
 
@@ -358,15 +356,15 @@ def _published_notes(pairs: Sequence[RowRatio]) -> Iterator[str]:
         return
     year = ", ".join(map(str, years))
     yield (
-        f"The job of {year} is assumed: the source does not say what was timed. Rows whose whole job has its images and FLOPs "
-        "are divided."
+        f"The job of {year} is assumed: the source does not say what was timed. Rows are compared if their whole job "
+        "has the same images and FLOPs."
     )
-    yield f"Hardware and {year}'s software differ together: the ratio tells neither apart."
-    yield "A published time is one run without a spread: it is taken as exact, and the interval is of the measured side alone."
+    yield f"Hardware and software both differ from {year}: the ratio cannot separate their effects."
+    yield "A published time is one run without a spread: it is taken as exact, and the interval covers the measured side alone."
     if any(pair.published and pair.row.job_kind == "projected" for pair in pairs):
         yield (
-            "~ is projected, not measured: mean steady step x steps of the job, no evaluations in it, while the published "
-            "time is of a whole job."
+            "~ means projected, not measured: mean steady step x steps of the job, without evaluations, while the published "
+            "time covers a whole job."
         )
 
 
@@ -379,8 +377,8 @@ def _list_doubts(pair: RowRatio) -> Iterator[tuple[SideName, Row, Doubt]]:
 def _rules(found: SideComparison) -> Iterator[str]:
     low, high = 1 / (1 + found.tolerance), 1 + found.tolerance
     yield (
-        "A ratio above 1 means that new is faster. FASTER, SLOWER: the whole 95 % interval lies above 1, below 1. SAME: "
-        f"all of it lies within {low:.4g}–{high:.4g} (tolerance {100 * found.tolerance:g} %). UNCLEAR: none of these, or "
+        "A ratio above 1 means that new is faster. FASTER, SLOWER: the whole 95 % interval is above 1, below 1. SAME: "
+        f"all of it is within {low:.4g}–{high:.4g} (tolerance {100 * found.tolerance:g} %). UNCLEAR: none of these, or "
         "fewer than 3 processes."
     )
     known = [pair for pair in found.pairs if pair.ratio and pair.ratio.low is not None]
@@ -390,8 +388,8 @@ def _rules(found: SideComparison) -> Iterator[str]:
     by_chance = [pair for pair in known if not pair.published]
     if by_chance:
         yield (
-            f"Chance: of {len(by_chance)} interval{'' if len(by_chance) == 1 else 's'} at 95 %, about {len(by_chance) / 40:.2g} "
-            "read FASTER and as many SLOWER where nothing changed."
+            f"By chance, of {len(by_chance)} interval{'' if len(by_chance) == 1 else 's'} at 95 %, about "
+            f"{len(by_chance) / 40:.2g} read FASTER and as many SLOWER even if nothing changed."
         )
 
 
@@ -403,7 +401,7 @@ def _format_value(value: FieldValue) -> str:
 
 UNPAIRED = TableSpec[Unpaired](
     "unpaired",
-    "Not compared: what only one side has",
+    "Not compared: rows that only one side has",
     (
         wording("side", "only in", 1, "side", name=""),
         PROCESSOR,

@@ -27,8 +27,8 @@ from cnnbench.workloads.lecture_slides import (
 
 FORMATS = "markdown, latex or json"
 COUNTED = (
-    "FLOPs: 2 for each multiply-accumulate of the convolutions and matrix products, and of nothing else; training is the "
-    "forward pass, the gradients of the weights and the gradients of the inputs, except that the first layer with weights "
+    "FLOPs: 2 for each multiply-accumulate of the convolutions and matrix products, nothing for other operations; training is "
+    "the forward pass, the gradients of the weights and the gradients of the inputs, except that the first layer with weights "
     "needs no gradient of its input."
 )
 STORED = (
@@ -49,7 +49,7 @@ def build(found: Explanation) -> Report:
         tables.append(build_table(SIDES, sides, words=words))
     kinds = f"{units.count(total.weights)} weights and {units.count(total.biases)} biases"
     if found.workload.declared is not None:
-        kinds = "weights and biases, not told apart in a network of torch modules"
+        kinds = "weights and biases, which a network of torch modules does not count separately"
     summary = (
         f"{units.count(total.parameters)} parameters: {kinds}, {units.count(total.parameter_bytes)} bytes in float32."
     )
@@ -155,7 +155,7 @@ PRETRAINING = TableSpec[PretrainedLayer](
     "pretraining",
     "{name}, pre-training, one example",
     (LABEL, *_PRETRAINED),
-    group=lambda each: "each hidden layer learns to give back what it is given, before the network above is trained",
+    group=lambda each: "each hidden layer learns to reproduce its input, before the network above is trained",
 )
 
 
@@ -167,7 +167,7 @@ def _explain_pretraining(found: Explanation) -> tuple[Table, Note]:
     rule = (
         "Pre-training of a layer with a inputs and h outputs: 10ah FLOPs, encoder and decoder 2ah each forward, the "
         "gradients of both weights and of the code 2ah each; the layers below run forward only. With its "
-        f"{epochs} epochs a layer, each example costs {units.count(epochs * found.pretraining_flops)} FLOPs before "
+        f"{epochs} epochs per layer, each example costs {units.count(epochs * found.pretraining_flops)} FLOPs before "
         "training begins."
     )
     return build_table(PRETRAINING, [*lines, total], words={"name": found.workload.name}), Note("rule", rule)
@@ -347,7 +347,7 @@ def build_tradeoff(contenders: Sequence[Contender], missing: Mapping[str, str], 
     `missing` names for each workload without an accuracy the command that measures one.
     """
     base = contenders[0].workload.name
-    table = build_table(TRADEOFF, groups=[(f"of one example; below each figure its ratio to {base}'s", contenders)])
+    table = build_table(TRADEOFF, groups=[(f"per example; below each figure its ratio to {base}'s", contenders)])
     errors = conclusion(contenders)
     wrong = {"printed": CONCLUSION, "printed_memory_ratio": printed_memory_ratio(), "why_wrong": list(errors)}
     counted = (COUNTED, STORED)
@@ -397,12 +397,12 @@ TRADEOFF = TableSpec[Contender](
 _SLIDE = Note(
     "reference",
     "The slide's accuracies are as printed. Its 100 % is where the published notebook stops: 200 random test images all "
-    "right; that is a rule for stopping, and no accuracy on the 10,000.",
+    "right; that is a rule for stopping, not an accuracy on the 10,000.",
 )
 _BEST = Note(
     "rule",
     "Accuracy is the best recorded on all test images of MNIST, whatever the batch, optimiser and number of steps; the "
-    "interval is Wilson's, of the test images' sampling alone.",
+    "interval is Wilson's, for the sampling of test images alone.",
 )
 
 

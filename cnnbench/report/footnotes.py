@@ -106,8 +106,8 @@ def _warnings(rows: Sequence[Row]) -> Iterator[Note]:
     if any(row.job.data == "synthetic" for row in rows):
         yield Note(
             "warning",
-            "SYNTHETIC DATA: the digits were made by a procedure, they are not MNIST. Times are the real work's; "
-            "accuracies compare with no others. For MNIST: cnnbench data fetch.",
+            "SYNTHETIC DATA: the digits were generated, they are not MNIST. Times are those of the real work; "
+            "accuracies cannot be compared with any other. For MNIST: cnnbench data fetch.",
         )
     for row in rows:
         name = f"{_name(row)}, {naming.short_name(row.job)}"
@@ -117,7 +117,9 @@ def _warnings(rows: Sequence[Row]) -> Iterator[Note]:
         for torch, other in _find_other_torch(row):
             yield Note("warning", f"{name}: torch {torch}, its baseline torch {other}")
     if any(row.protocol != PROTOCOL for row in rows):
-        yield Note("warning", "Rows of another protocol (timing rule) stand apart and do not compare with these.")
+        yield Note(
+            "warning", "Rows of another protocol (timing rule) are listed separately and cannot be compared with these."
+        )
 
 
 def _find_other_torch(row: Row) -> list[tuple[str, str]]:
@@ -130,7 +132,7 @@ def _write_rules(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
     """Yield the rules for reading the figures shown."""
     training = [row for row in rows if row.job.workload != "gemm"]
     if any(row.job_kind == "projected" and row.job_seconds for row in training):
-        yield "~ is projected, not measured: mean steady step x steps of the job, no evaluations in it."
+        yield "~ means projected, not measured: mean steady step x steps of the job, without evaluations."
     yield from _write_target_rules(training)
     baselines = sorted({name for row in training if (name := name_baseline(row))})
     if baselines:
@@ -163,18 +165,18 @@ def _write_target_rules(rows: Sequence[Row]) -> Iterator[str]:
     if own:
         yield (
             "Time to accuracy is over seeds: the median with its distribution-free interval (order statistics, at least 95 %, "
-            f"from {MINIMUM_FOR_MEDIAN} seeds on). A seed that missed the target counts in n, in the median as later than "
-            "all others; then there is no mean and no slowest. What crashed is no seed."
+            f"from {MINIMUM_FOR_MEDIAN} seeds on). A seed that missed the target counts in n, and in the median as later "
+            "than all others; mean and slowest are then unknown. A crashed process does not count as a seed."
         )
     if any(row.speedup for row in own):
         yield (
-            "Speed-ups of rows to a target are of their mean step: how many steps a seed needs is chance in the seed, not "
-            "speed of the processor."
+            "Speed-ups of rows to a target compare their mean steps: how many steps a seed needs is chance, not speed of the "
+            "processor."
         )
     if any(row.accuracy for row in own):
         yield (
-            "Test accuracy of a row to a target is that of the evaluations that reached it: not below the target by "
-            "construction."
+            "Test accuracy of a row to a target comes from the evaluations that reached it, so it is never below the "
+            "target."
         )
     lengths: dict[str, str] = {}
     for row in rows:

@@ -70,10 +70,10 @@ def build(found: Sequence[Series], problems: Iterable[str]) -> Report:
     outside = judged - outcomes.count(PREDICTION_OUTCOMES[0])
     summary = f"{len(runs)} run{'' if len(runs) == 1 else 's'}, {len(found)} row{'' if len(found) == 1 else 's'}"
     if judged:
-        summary += f"; {outside} of {judged} times outside what the runs before predict, 5 % are by chance"
+        summary += f"; {outside} of {judged} times outside the prediction from earlier runs, 5 % are expected by chance"
     rules = (
         "A change is this run's step over the last one's, above 0 slower, with Welch's 95 % interval between processes; it "
-        "does not know the machine's drift from one run to the next, which `cnnbench check` cancels.",
+        "does not account for the machine's drift from one run to the next, which `cnnbench check` cancels.",
         f"Predicted: the range of 95 % of next runs, from {LEAST_RUNS} earlier runs on under the same conditions (Student's t "
         "on logs, n counts runs).",
     )
@@ -214,12 +214,14 @@ def build_judgement(found: ScreeningResult, problems: Iterable[str]) -> Report:
     counts = Counter(each.status for each in found.findings)
     counts_text = ", ".join(f"{counts[status]} {status}" for status in MetricStatus if counts[status])
     ranges = sum(each.metric == STEP_METRIC and each.expected is not None and not each.note for each in found.findings)
-    notes = [Note("summary", f"{counts_text or 'nothing to judge'}. Stored are {_count_contents(found.baseline)}.")]
+    notes = [
+        Note("summary", f"{counts_text or 'nothing to judge'}. The baseline has {_count_contents(found.baseline)}.")
+    ]
     if any(run.run_id == found.run.run_id for run in found.baseline.runs):
-        own = "The run is one of the baseline's own: its times were accepted when it was saved, and are not judged."
+        own = "The run belongs to the baseline: its times were accepted when it was saved, and are not judged."
         notes.append(Note("warning", own))
     if found.advice is not None:
-        notes.append(Note("warning", f"A suspicion alone fails nothing. {plain(found.advice, None)}."))
+        notes.append(Note("warning", f"A suspicion alone does not fail the run. {plain(found.advice, None)}."))
     if ranges:
         chance = units.percent(1 - 0.95**ranges, 0)
         text = (
@@ -229,7 +231,9 @@ def build_judgement(found: ScreeningResult, problems: Iterable[str]) -> Report:
         notes.append(Note("rule", text))
     notes.append(Note("rule", "Counts and bytes are exact; the accuracy band holds 99.8 % of next runs."))
     if found.elsewhere:
-        notes.append(Note("missing", f"{found.elsewhere} stored rows are of other suites or options than this run's."))
+        notes.append(
+            Note("missing", f"{found.elsewhere} stored rows belong to other suites or options than this run's.")
+        )
     notes += make_notes("problem", map(plain, problems))
     words = {"run": plain(found.run.run_id), "name": found.baseline.name}
     return Report((build_table(JUDGEMENT, found.findings, words=words),), tuple(notes))

@@ -226,8 +226,8 @@ CONVERGENCE_RULES = make_notes(
         "division) of the same job in the same place, in percentage points (pp), with both one-sided 95 % bounds: Student's t "
         "on the differences where both have the same seeds, else Welch's. One image of the 10,000 is 0.010 pp.",
         "Learns as well: the lower bound is above minus the margin. Learns worse: the upper bound is below it, or a seed of "
-        "the mode diverged and none of the plain mode's did. Undecided: neither; the seeds said are a side's, for a decision "
-        "with a chance of 80 %, were difference and spread as they seem.",
+        "the mode diverged and none of the plain mode's did. Undecided: neither; the seeds printed are those per side for a "
+        "decision with a chance of 80 %, if difference and spread are as they seem.",
     ),
 )
 
@@ -368,10 +368,10 @@ MEAN_COLUMN: ColumnSpec[Any] = figure(
 BAND_RULES = make_notes(
     "rule",
     (
-        f"Accuracy: share of all {_ALL} test images that are right when training ends, one figure a seed. "
+        f"Accuracy: share of all {_ALL} test images that are right when training ends, one figure per seed. "
         f"Band: mean +- {WIDTH} standard deviations of a seed, outwards to whole images, of "
         f"{BAND_SEEDS} seeds or more.",
-        "Inside: every seed lies in the band that the workload has for this recipe (steps, batch, order).",
+        "Inside: every seed is in the band that the workload has for this recipe (steps, batch, order).",
     ),
 )
 
@@ -457,7 +457,7 @@ def build_bands(found: Sequence[SeedSpread], processor: ProcessorCell, **sources
     verdicts = [_verdict_text(each) for each in found if each.known_band]
     recipes = "1 recipe" if len(found) == 1 else f"{len(found)} recipes"
     known = f"{len(verdicts)} with a known band, {verdicts.count('inside')} inside it with every seed"
-    summary = Note("summary", f"Of {recipes}: {known}.")
+    summary = Note("summary", f"{recipes}: {known}.")
     spec = replace(BANDS, group=lambda each: cells.title_run(each.row, processor))
     rows = [each.row for each in found]
     return _make_report([build_table(spec, found)], (summary, *BAND_RULES), rows, **sources)

@@ -16,7 +16,7 @@ FORMATS = "markdown or json"
 LONGEST_NAME = 60
 """Characters of an operator's name in a table; template kernels have hundreds, and JSON has the whole name."""
 NO_MEASUREMENT = (
-    "A profile is no measurement: only the plain steps were timed without the profiler, in one process and through no gate; "
+    "A profile is not a measurement: only the plain steps were timed without the profiler, in one process, unchecked; "
     "nothing of this is kept in results/ or enters a table of speeds. Measure with cnnbench run."
 )
 IDLE = ("python and gaps", "device idle")
@@ -165,7 +165,7 @@ def _side_by_side(heading: str, profiles: Sequence[Measured]) -> Table:
     whole = ["the step", *(_amount(each.step_seconds, 1.0) for each in breakdowns)]
     groups = list_parts(get_args(Group), [each.groups for each in breakdowns])
     phases = list_parts((*get_args(StepPhase), "device idle"), [each.phases for each in breakdowns])
-    title = f"{heading}: a step taken apart, under the profiler"
+    title = f"{heading}: a step broken down, under the profiler"
     columns: list[ColumnSpec[Sequence[str]]] = [wording("part", "where the step's time goes", 1, itemgetter(0))]
     for number, (rung, _) in enumerate(profiles, 1):
         columns.append(figure(rung.name, rung.name, 1, itemgetter(number), unit="ms, share"))
@@ -233,7 +233,7 @@ def _profile_notes(profile: Profile) -> Iterator[str]:
     idle = profile.breakdown.device_idle_share
     left = sum(part.share for part in profile.breakdown.groups if part.name == "device idle")
     if idle is not None and abs(left - idle) >= 0.01:
-        yield f"kernels overlap, or stand under no operator: nothing ran on the device in {_share(idle)}"
+        yield f"kernels overlap, or belong to no operator: nothing ran on the device in {_share(idle)}"
     if max(profile.plain_seconds) >= 2 * min(profile.plain_seconds):  # on a quiet machine they differ by a few percent
         took = _ms_span(profile.plain_seconds, " to ")
         yield f"plain steps took {took} ms: the machine is busy, so profile again when it is quiet"

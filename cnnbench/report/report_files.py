@@ -84,7 +84,7 @@ def find_stale(root: Path, wanted: Mapping[str, str | bytes]) -> list[tuple[Path
     ]
     known = {root / name for name in wanted}
     extra = sorted(path for path in (root / CHARTS).glob("*") if path not in known)
-    return [*found, *((path, "no chart of this report") for path in extra)]
+    return [*found, *((path, "not a chart of this report") for path in extra)]
 
 
 def explain_difference(path: Path, wanted: str | bytes) -> str | None:

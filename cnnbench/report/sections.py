@@ -68,13 +68,13 @@ SECTIONS = (
     (
         "training",
         "Every row",
-        "Rows divide one another only within a group: the same work, timed the same way.",
+        "Ratios compare rows of one group only: the same work, timed the same way.",
         ("training",),
     ),
     (
         "why",
         "Why not N times faster",
-        "Each step against the floors measured beside it; the largest floor is what binds.",
+        "Each step is compared with the floors measured beside it; the largest floor limits it.",
         ("bounds", "gemm"),
     ),
     (
@@ -86,14 +86,14 @@ SECTIONS = (
     (
         "scaling",
         "More than one device",
-        "One job dealt out to ranks, against one process: the same batch shared (strong) or the same batch on each (weak).",
+        "One job on several ranks and on one process: the ranks share its batch (strong) or each has one of its size (weak).",
         ("scaling", "copies"),
     ),
     ("sweeps", "Threads and batch sizes", "One thing varied, all else equal.", ()),
     (
         "resources",
         "Memory, energy, cost",
-        "High-water marks, never polls; energy only where a counter could be read.",
+        "Memory is a high-water mark, never polled; energy needs a counter that could be read.",
         ("resources", "cost"),
     ),
     ("learning", "Accuracy over time", "Speed without learning is worth nothing.", ("tta", "seeds")),
@@ -101,10 +101,10 @@ SECTIONS = (
     (
         "convergence",
         "Whether the faster modes learn as well",
-        "A mode may not buy speed with worse learning: one that does is doubted wherever its row stands.",
+        "A mode must not buy speed with worse learning: the rows of one that does carry a doubt in every table.",
         ("convergence",),
     ),
-    ("noise", "How sure", "What another process, or another minute, would have said.", ()),
+    ("noise", "How sure", "How far another process, or another minute, would have differed.", ()),
 )
 """The sections of figures of a full page: anchor, title, lead, and the keys of the tables. Charts name their section."""
 
@@ -340,7 +340,7 @@ COST = TableSpec[Row](
             mark=mark_projected,
         ),
     ),
-    "energy is joules an image, gross, times the job's images; cost is the time of the job at the price an hour given",
+    "energy is joules per image, gross, times the job's images; cost is the time of the job at the given price per hour",
     group=lambda row: "The whole job of each row",
 )
 
@@ -478,7 +478,8 @@ def _compare(row: Row, comparison: Comparison) -> Iterator[str]:
     if row.bottleneck and row.bottleneck.floors and row.ceiling_share:
         share = metric_cell(row, "share_of_measured_peak").one_line
         where = "run" if row.ceiling_run_id == row.run_id else "boot"
-        yield (
-            f"What binds the step: {row.bottleneck.summary}; it reaches {share} of the best matrix product on the same cores "
-            f"in the same {where}."
-        )
+        summary = row.bottleneck.summary
+        limit = summary.replace("nearest", "Nearest limit")
+        if summary.endswith("-bound"):
+            limit = f"Limited by: {summary.removesuffix('-bound')}"
+        yield f"{limit}; the step reaches {share} of the best matrix product on the same cores in the same {where}."

@@ -83,7 +83,7 @@ LECTURE = TableSpec[Row](
 )
 RESOURCES = _declare(
     "resources",
-    "Memory, energy and cold start: high-water marks, what the layers alone need, what the counter says",
+    "Memory, energy and cold start: high-water marks, what the layers alone need, what the counter shows",
     (PROCESSOR, precision_column(3), METRICS_HERE),
     "memory marks are of the timed steps alone, process and data included; activations are one image's forward pass; energy "
     "is a window of at least 10 s of further steps; cold start is process spawn to first step",
@@ -103,7 +103,7 @@ BOUNDS = _declare(
     "Why not N times faster: one step against the floors measured beside it",
     (PROCESSOR, precision_column(2), METRICS_HERE),
     "floors are the best of 5 in the same process: operators x smallest operator, bytes moved at copy speed, FLOPs at the "
-    "best GEMM of the same run, one batch drawn; without that GEMM the highest floor is unknown, so nothing is said to bind",
+    "best GEMM of the same run, one batch drawn; without that GEMM the highest floor is unknown, so no limit is named",
     select=_select_bounded,
 )
 GEMM = _declare(
@@ -194,10 +194,10 @@ SCALING = TableSpec[Row](
         outcome_column(2),
     ),
     "blocks begin and end with all ranks, so a step is as long as on the slowest; images are those of all ranks together; scaled "
-    "is images a second over those of one process with the fewest threads, paired by round where both ran in it; efficiency is "
+    "is images per second over those of one process with the fewest threads, paired by round where both ran in it; efficiency is "
     "that over the processors used (cores on a CPU); exchange is the share of a step that is gone in blocks without the exchange "
     "of gradients, timed in turn with blocks with it; memory is the rank's that took most; launch is the part of the cold start "
-    "in which the ranks were started and met",
+    "in which the ranks were started and joined",
     notes=_failures,
     kind=require_value("costs"),
     arrange=_find_scaling,

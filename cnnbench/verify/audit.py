@@ -131,7 +131,7 @@ def _find_record_errors(header: RunHeader, record: Record, first: int) -> Iterat
     """Find what is impossible in one record; `first` is the round that had its seed first."""
     status = record.outcome.status
     if (record.run_id, record.machine_id) != (header.run_id, header.machine.id):
-        yield f"says run {record.run_id} on {record.machine_id}, its file is of another"
+        yield f"it names run {record.run_id} on {record.machine_id}, its file belongs to another"
     if record.index < len(header.plan) and record.job != header.plan[record.index]:
         yield "its job is not the planned one"
     if first != record.job.round:
@@ -223,7 +223,7 @@ class Auditor:
                 # Tables without rules of their own may lack options: they are only counted.
                 self._found.skipped += len(tables_there)
                 unruled = tables_there.isdisjoint(pages.TABLES)
-                self._found.add(path, [] if unruled else ["does not say what it was made of"])
+                self._found.add(path, [] if unruled else ["does not name the ledgers it was made from"])
         except _MALFORMED as error:
             self._found.add(path, [f"cannot be read: {error}"])
 
@@ -240,7 +240,7 @@ class Auditor:
         outside += text[position:]
         self._found.skipped += len(_TABLE.findall(outside))
         copied = re.findall(r"(?m)^\| *processor\b.{,50}", outside)
-        self._found.add(path, (f"the table {each!r} was made by no command" for each in copied))
+        self._found.add(path, (f"no command made the table {each!r}" for each in copied))
 
     def _check_part(self, part: DocumentPart, rendering: Rendering) -> None:
         """Check a part cell by cell, then as a whole."""
@@ -298,7 +298,7 @@ class Auditor:
         key = part.path.name.partition(".")[0]
         chart = next((each for each in pages.each_chart(rendering.values) if each["key"] == key), None)
         if chart is None or part.path.suffix == ".json":
-            self._found.add(part.path, [] if chart else ["no chart of this report"])
+            self._found.add(part.path, [] if chart else ["not a chart of this report"])
             return
         self._found.marks += len(chart["data"])
         found = list(charts.find_drawing_errors(chart, part.text)) if part.path.suffix == ".svg" else []
@@ -318,7 +318,7 @@ class Auditor:
         for run, printed in documents.find_runs(text):
             ledger = self.ledgers.get(run)
             if ledger is None:
-                self._found.add(path, [f"is made of run {run}, no ledger of it is among the paths"])
+                self._found.add(path, [f"is made from run {run}, whose ledger is not among the paths"])
             elif len(printed) < _DIGEST_CHARACTERS or not ledger.final_digest.startswith(printed):
                 now = ledger.final_digest[:_DIGEST_CHARACTERS]
                 what = f"run {run} ended in sha256:{printed}, its ledger now ends in {now}"
@@ -371,7 +371,7 @@ def _compare_grids(
 def _compare_whole(part: DocumentPart, text: str, expected: str | None) -> tuple[object, list[str]]:
     """Find where a file differs from the rendered one, without drawings and without the digest that covers them."""
     if expected is None:
-        return part.path, ["is no file of this report"]
+        return part.path, ["is not a file of this report"]
     bare = [APART.sub("", each) for each in (expected, text)]
     if bare[0] == bare[1]:
         return part.path, []

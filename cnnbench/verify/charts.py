@@ -281,7 +281,7 @@ def _find_description_errors(chart: PageValues) -> Iterator[str]:
         known.update(formats.find_numbers(to_page_text(" ".join(texts))))
     rest = to_page_text(chart["alt"]).removeprefix(to_page_text(chart["title"]))
     if unknown := [each for each in formats.find_numbers(rest) if each not in known]:
-        yield f"in words it has {', '.join(unknown)}, no mark does"
+        yield f"its words have {', '.join(unknown)}, which no mark has"
 
 
 _TICK = re.compile(r"([+-]?[\d.]+(?:e[+-]?\d+)?) ?%?")
@@ -326,7 +326,7 @@ def find_drawing_errors(chart: PageValues, drawing: str) -> Iterator[str]:
     drawn = Counter(" ".join(text.lines) for text in texts if text.role == "mark")
     if drawn != written:
         wrong = ", ".join((drawn - written) | (written - drawn))
-        yield f"its drawing has the values {wrong} another number of times than its marks"
+        yield f"its drawing shows the values {wrong} more or less often than its marks"
     known = _list_drawn_words(chart["data"])
     for (role, _), found in groupby(texts, attrgetter("role", "group")):
         together = list(found)
@@ -349,8 +349,10 @@ def find_drawing_errors(chart: PageValues, drawing: str) -> Iterator[str]:
                 yield f"its drawing labels the rows {' / '.join(words)}, its marks have others or another order"
         elif role == "legend-label":
             lines = [line for text in together for line in text.lines]
-            yield from (f"its drawing says {line!r}, no mark does" for line in lines if not _is_known(line, known))
-            yield from (f"its legend says {each!r} {n} times" for each, n in Counter(words).items() if n > 1)
+            yield from (
+                f"its drawing has the text {line!r}, which no mark has" for line in lines if not _is_known(line, known)
+            )
+            yield from (f"its legend has {each!r} {n} times" for each, n in Counter(words).items() if n > 1)
         elif role != "mark":
             yield from (f"no rule to check {each!r} in the drawing" for each in words if formats.find_numbers(each))
 

@@ -278,7 +278,7 @@ def find_text_errors(column: ExpectedColumn, subject: ValueSubject, printed: str
     try:
         expected = column.text(subject)
     except (LookupError, TypeError, ValueError) as error:
-        expected = UNKNOWN if subject.published else f"no such figure of the records: {error}"
+        expected = UNKNOWN if subject.published else f"the records lack this figure: {error}"
     fits = is_same_text(printed, expected) or (subject.published is not None and {printed, expected} <= {"", UNKNOWN})
     if column.heading == "processor" and subject.row is not None:
         fits = subject.row.printed_as(printed)

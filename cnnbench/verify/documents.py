@@ -109,7 +109,7 @@ def read_json(text: str) -> Any:
 
     def reject_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
-            raise ValueError(f"a name stands twice among {', '.join(name for name, _ in pairs[:4])}, ...")
+            raise ValueError(f"a name is repeated among {', '.join(name for name, _ in pairs[:4])}, ...")
         return dict(pairs)
 
     return json.loads(text, object_pairs_hook=reject_repeated)

@@ -308,7 +308,7 @@ def _find_machine_errors(view: PageView, table: PageValues) -> Iterator[str]:
     for name in names if ("CPU", "") in facts else ():
         marked, texts = facts.pop((name, "")), {text for (fact, _), text in facts.items() if fact == name}
         if (marked == "differs") != (len(texts) > 1):
-            yield f"{name} is marked {marked!r}, the machines' texts say otherwise"
+            yield f"{name} is marked {marked!r}, which does not fit the machines' texts"
     named = list(filter(None, heads)) if beside else list(lines)
     if set(named) != machines.keys():
         yield f"the machines are {', '.join(named)}, the records are of {', '.join(machines)}"
@@ -316,7 +316,7 @@ def _find_machine_errors(view: PageView, table: PageValues) -> Iterator[str]:
         for machine, header in machines.items():
             there = facts.get((name, machine))
             if not _is_fact(name, known[machine][name], there, "" if beside else group["title"]):
-                yield f"{name} of {machine}: {there!r} is not what the header of run {header.run_id} says"
+                yield f"{name} of {machine}: {there!r} differs from the header of run {header.run_id}"
 
 
 def each_table(page: PageValues) -> Iterator[PageValues]:
@@ -353,7 +353,7 @@ def find_errors(view: PageView, page: PageValues) -> Iterator[str]:
     for where, text, numbers in _list_texts(view, page):
         bare = re.sub(r"sha256:[0-9a-f]+", "", text)  # a ledger's digest is compared elsewhere
         if unknown := [each for each in find_numbers(bare) if each not in numbers]:
-            yield f"{where}: {', '.join(unknown)} in {text[:120]!r} is no number of the records"
+            yield f"{where}: {', '.join(unknown)} in {text[:120]!r} is not a number of the records"
 
 
 def _list_texts(view: PageView, page: PageValues) -> Iterator[tuple[str, str, frozenset[str]]]:

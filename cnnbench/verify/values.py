@@ -363,7 +363,7 @@ def find_value_errors(printed: PageValues, derive_again: Callable[[str], Any]) -
         except KeyError:
             yield f"no second derivation of {name}"
         except (LookupError, TypeError, ValueError, ZeroDivisionError) as error:
-            yield f"{name} is {value!r}, the records have no such figure: {error}"
+            yield f"{name} is {value!r}, the records lack this figure: {error}"
         else:
             if not is_same(value, expected):
                 yield f"{name} is {value!r}, from the records it is {expected!r}"

@@ -39,7 +39,7 @@ class ChartData:
         return [row for row in self.comparison.rows if row.job.workload != "gemm"]
 
     def list_trials(self, row: Row, *, missed: bool = False) -> list[tuple[Record, Trial]]:
-        """List the row's processes that ended well by round, and those that missed their target where asked for."""
+        """List the row's processes that ended well by round, with `missed` also those that missed their target."""
         wanted = ("ok", "missed") if missed else ("ok",)
         found = [
             (record, record.outcome.trial)

@@ -84,7 +84,7 @@ def draw_forest(verdict: Verdict, meta: VerdictContext) -> Chart:
 
 
 def ratio_ticks(low: float, high: float, most: int) -> list[float]:
-    """List ticks within a range of ratios around 1: multiples of a step, 1 among them, or 1, 2, 5 where it is wide."""
+    """List ticks within a range of ratios around 1: multiples of a step, 1 among them, or 1, 2, 5 if it is wide."""
     if high / low > FAR:
         scale = {"domain": [low, high]}
         return theme.log_ticks(scale, theme.NARROW if most < 8 else theme.WIDE)

@@ -151,7 +151,7 @@ def _explain_points(data: Sequence[Datum]) -> str:
         sentences.append(
             f"The job's own evaluations are on samples of {' or '.join(map(units.count, sizes))} random test images, so a "
             f"single point moves by about {units.percent(half, 1)} by chance alone: a sample that is all right "
-            "is no 100 %."
+            "does not mean 100 %."
         )
     if any(datum["kind"] == WHOLE for datum in data):
         sentences.append(
@@ -210,7 +210,7 @@ def _draw_noise(shown: Shown, layout: theme.ChartLayout) -> Specification:
     ends = list_numbers(data, *PERCENTILES)
     signed = "datum.value == 1 ? '0 %' : format(datum.value - 1, '+.0%')"
     x = place(
-        title="block time against the mean",
+        title="block time relative to the mean",
         scale={"domain": [min(0.95, *ends), max(1.05, *ends)], "nice": False},
         axis={"format": "+.0%", "gridOpacity": 0.7, "tickCount": 4 if layout.narrow else 6, "labelExpr": signed},
     )
@@ -252,8 +252,8 @@ CHARTS = (
         section="noise",
         title="Noise within and between processes",
         alt="Block times by process. {marks}.",
-        caption="One line a process: from the 5th to the 95th percentile of its timed blocks, the median marked; 0 % is the mean "
-        "of the row. Marks apart from one another are noise between processes, long lines noise within one. Error bars "
+        caption="One line per process: from the 5th to the 95th percentile of its timed blocks, the median marked; 0 % is the "
+        "mean of the row. Marks apart from one another are noise between processes, long lines noise within one. Error bars "
         "elsewhere are between processes.",
         select=_select_noise,
         describe=_describe_noise,

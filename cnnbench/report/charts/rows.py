@@ -282,13 +282,13 @@ def _draw_roofs(shown: Shown, layout: theme.ChartLayout) -> Specification:
     data = shown.data
     x_scale = theme.log_scale(list_numbers(data, X), below=1, above=1)
     y_scale = theme.log_scale(list_numbers(data, Y), below=1.3, above=1.5)
-    x_title = "arithmetic intensity, FLOP a byte (log scale)"
+    x_title = "arithmetic intensity, FLOP per byte (log scale)"
     shared = {
         "x": number(X, **theme.log_axis(x_scale, layout, x_title, layout.whole)),
         "y": number(Y, **theme.log_axis(y_scale, layout, "GFLOP/s (log scale)")),
         "color": colour_series(data, "roof", symbolOpacity=1),
     }
-    rates = (TooltipField(Y, "GFLOP/s", ",.6~g"), TooltipField(X, "FLOP a byte", ",.4~g"), count_processes(RATE))
+    rates = (TooltipField(Y, "GFLOP/s", ",.6~g"), TooltipField(X, "FLOP per byte", ",.4~g"), count_processes(RATE))
     roof, point = (f"(datum.kind {same} 'roof')" for same in ("===", "!=="))
     shape, tooltip = choose(data, "kind", _STEP_SHAPES, layout), ("roof", "name", "verdict", *rates)
     layers = [
@@ -369,7 +369,7 @@ CHARTS = (
         "its point lies as far right as it can: below the roof by what the kernels leave unused.",
         select=_select_roofs,
         describe=lambda data: [
-            f"{d['name']} on {d['roof']} reaches {d[Y]:.4g} GFLOP/s at {d[X]:.3g} FLOP a byte"
+            f"{d['name']} on {d['roof']} reaches {d[Y]:.4g} GFLOP/s at {d[X]:.3g} FLOP per byte"
             for d in data
             if d["kind"] in STEPS
         ][:12],
@@ -409,7 +409,7 @@ CHARTS = (
         section="resources",
         title="Energy an image",
         alt="{title}: {marks}.",
-        caption="From the counter named in the table, over a window of at least 10 s; idle power is in it.",
+        caption="From the counter named in the table, over a window of at least 10 s; idle power is included.",
         select=lambda chart_data: show_rows(
             keep_evenly([row for row in chart_data.training if row.energy]), _mark_energy
         ),
@@ -417,7 +417,7 @@ CHARTS = (
         draw=partial(
             draw_points,
             value=JOULES,
-            axis="joules an image, gross (log scale)",
+            axis="joules per image, gross (log scale)",
             tooltip=(
                 *WHERE,
                 "precision",

@@ -147,8 +147,8 @@ def _mark_rung(row: Row) -> Iterator[Datum]:
 _declare_rates = partial(
     _declare_lines,
     "images_per_second",
-    "images a second",
-    text=lambda value: f"{units.rate(value)} images a second",
+    "images per second",
+    text=lambda value: f"{units.rate(value)} images per second",
     section="sweeps",
 )
 CHARTS = (
@@ -182,7 +182,7 @@ CHARTS = (
         key="scaling",
         section="scaling",
         title="Scaling over processors",
-        caption="Images a second over those of one process with the fewest threads: ranks of one job, on GPUs or on cores of "
+        caption="Images per second over those of one process with the fewest threads: ranks of one job, on GPUs or on cores of "
         "their own, and threads of one process. Dashed: as many times as fast as there are processors. Strong: the batch is "
         "dealt out; weak: it is on each rank.",
         select=_select_scaling,
