@@ -50,7 +50,7 @@ def test_a_baseline_lies_beside_the_ledgers_and_is_no_ledger(results):
 def test_the_newest_run_is_judged_against_the_name_given(results):
     call(results, "save", "main")
     assert set(verdicts(results).values()) == {"within"}
-    assert "one of the baseline's own" in call(results, "judge", "main")
+    assert "belongs to the baseline" in call(results, "judge", "main")
     b.write(results, r.run(20, 0.02, commit="f" * 40))
     said = call(results, "judge", "main")
     assert "suspicious: slower" in said

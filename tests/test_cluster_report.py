@@ -229,7 +229,7 @@ def test_the_command_names_nodes_as_the_fleet_did(tmp_path: Path, capsys: pytest
     assert run_cli(["cluster", "report", str(results)]) == ExitCode.FINDING
     out = capsys.readouterr().out
     assert "outliers: n10." in out
-    assert "n10" in out.split("Nodes far from their like")[1]
+    assert "n10" in out.split("Nodes far from others of their kind")[1]
     assert "no fleet" not in out
 
 

@@ -146,7 +146,7 @@ def test_published_rows_beside_measured_ones_are_said_to_take_no_part(results):
     shipped = store.find_published_dir() / "lecture-2017.jsonl"
     (results / "reference" / shipped.name).write_text(shipped.read_text())
     notes = as_json(results, results, "boxer")["notes"]
-    assert any("5 published rows of base take no part" in note["text"] for note in notes)
+    assert any("5 published rows of base are left out" in note["text"] for note in notes)
 
 
 def test_a_torn_line_is_said_of_the_side_that_has_it(results):

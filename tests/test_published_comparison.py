@@ -77,10 +77,11 @@ def lecture_run():
 def test_then_and_now_says_what_is_assumed_and_what_is_projected():
     report = then_and_now()
     said = words(report)
-    for part in ("is assumed", "2017's software", "one run without a spread", "~ is projected", "n < 3", "No mean"):
+    differ = "Hardware and software both differ from 2017"
+    for part in ("is assumed", differ, "one run without a spread", "~ means projected", "n < 3", "No mean"):
         assert part in said
     assert "interleaved" not in said
-    assert "Chance" not in said
+    assert "By chance" not in said
     measured, projected = ([cell.one_line for cell in line.cells[3:7]] for line in (lines(report)[0], lines(report)[4]))
     assert measured == ["1:45:31 (published)", "0:07:09.0 (measured; n=1)", "14.76x (n=1)", "UNCLEAR (only n=1)"]
     assert projected[1] == "~0:07:09.0 (projected; n=3)"

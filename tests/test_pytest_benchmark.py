@@ -132,8 +132,8 @@ def broken(change):
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ("not json", "not one JSON object"),
-        ("[" * 100_000, "not one JSON object"),
+        ("not json", "not a JSON object"),
+        ("[" * 100_000, "not a JSON object"),
         ([{"name": "a", "unit": "s", "value": 1}], "no list `benchmarks`"),
         ({"benchmarks": {"a": 1}}, "no list `benchmarks`"),
         ({"benchmarks": [1]}, "benchmarks.0"),

@@ -113,7 +113,7 @@ class TestCurrent:
         assert result.exit_code == ExitCode.FINDING
         assert "speedup.svg: shows other data" in result.output
         assert "noise.svg: is not there" in result.output
-        assert "old.svg: no chart of this report" in result.output
+        assert "old.svg: not a chart of this report" in result.output
 
     def test_a_picture_drawn_by_another_renderer_from_the_same_data_is_current(self, results, copied):
         """Fonts and versions move lines; only the data counts."""

@@ -117,7 +117,7 @@ class TestTable:
 
     def test_the_notes_say_what_the_figures_leave_out(self):
         notes = " ".join(note.text for note in report(modes.targets()).notes)
-        assert "of their mean step: how many steps a seed needs is chance in the seed" in notes
+        assert "compare their mean steps: how many steps a seed needs is chance" in notes
         assert "from 6 seeds on" in notes
         assert "1 of 6 seeds missed the target: their time is not known" in notes
         assert "mnist-cnn nhwc compiled to 99 % bf16: missed in round 3" in notes

@@ -107,7 +107,7 @@ def test_an_axis_whose_numbers_are_nowhere_is_named(made: Made) -> None:
 def test_a_chart_without_rules_and_a_mark_without_a_row_are_named(made: Made) -> None:
     text = made.text(name("memory"))
     other = resealed(text.replace('"chart":"memory"', '"chart":"memories"'))
-    assert any("no chart of this report" in each for each in made.findings({name("memories"): other}))
+    assert any("not a chart of this report" in each for each in made.findings({name("memories"): other}))
     moved = re.sub(r'"row":"[0-9a-f]{12}"', '"row":"000000000000"', text, count=1)
     assert any("000000000000" in each for each in made.findings({name("memory"): resealed(moved)}))
 

@@ -120,7 +120,7 @@ def test_the_digests_that_they_name_are_the_ledgers(made: Made) -> None:
 def test_a_broken_file_of_ours_is_named_and_others_are_left_alone(made: Made) -> None:
     assert any("cannot be read" in each for each in made.findings({JSON: made.text(JSON)[:-9]}))
     twice = made.text(JSON).replace('"machine_1": "', '"machine_0": "', 1)
-    assert any("a name stands twice" in each for each in made.findings({JSON: twice}))
+    assert any("a name is repeated" in each for each in made.findings({JSON: twice}))
     assert made.findings({"package.json": "{}", "broken.json": "{", "list.json": "[1]", "x.csv": "a,b\n1,2\n"}) == []
 
 
@@ -147,10 +147,10 @@ def test_a_table_of_a_kind_without_rules_is_counted_and_no_finding(made: Made) -
 def test_a_file_of_known_tables_that_does_not_say_what_it_was_made_of_is_named(made: Made) -> None:
     document = json.loads(made.text(JSON))
     del document["options"]
-    assert any("what it was made of" in each for each in made.findings({JSON: json.dumps(document)}))
+    assert any("the ledgers it was made from" in each for each in made.findings({JSON: json.dumps(document)}))
     names, rows = rows_of(made.text(CSV))
     without = [{**row, "options": ""} for row in rows]
-    assert any("what it was made of" in each for each in made.findings({CSV: written(names, without)}))
+    assert any("the ledgers it was made from" in each for each in made.findings({CSV: written(names, without)}))
 
 
 def test_options_longer_than_a_csv_reader_takes_are_read(made: Made) -> None:

@@ -219,7 +219,7 @@ def test_a_page_of_one_run_or_of_every_run_is_held_against_those(tmp_path: Path)
     assert audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements == []
     (tmp_path / "results" / b.MACHINE_ID / f"{ledgers[0].header.run_id}.jsonl").unlink()
     found = [each.what for each in audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements]
-    assert any("no ledger of it is among the paths" in each for each in found)
+    assert any("whose ledger is not among the paths" in each for each in found)
 
 
 def test_names_that_do_harm_are_read_back_from_every_format(tmp_path: Path) -> None:

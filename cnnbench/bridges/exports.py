@@ -1,9 +1,9 @@
 """Ledgers in the formats of other tools: pytest-benchmark's JSON, github-action-benchmark's, and a tidy CSV.
 
-Enters one run (for CSV any number); leaves values or text. What those tools call a round is here a process, the unit of
-replication, so that their spreads are spreads between processes: the datum of a process is its median step time. Only
-`ok` processes have one; `list_left_out` says of which jobs nothing, or less than was planned, is in a file, since their
-readers cannot tell.
+The input is one run (for CSV any number); the output is values or text. What those tools call a round is a process here, the
+unit of replication, so that their spreads are spreads between processes: a process contributes its median step time. Only
+`ok` processes have one; `list_left_out` names the jobs of which a file holds nothing, or less than was planned, because
+readers of the file cannot see it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cnnbench.schema import RunHeader
 
 @dataclass(frozen=True)
 class ExportedJob:
-    """One job's `ok` processes, under a name that is its own and the same in every run of that job."""
+    """One job's `ok` processes, under a name that is unique in its run and the same in every run of that job."""
 
     name: str
     processes: tuple[Process, ...]
@@ -43,10 +43,11 @@ class ExportedJob:
 
 
 def summarise(seconds: Sequence[float]) -> dict[str, float | int | str]:
-    """pytest-benchmark's statistics of these rounds, in its order, without `data` and `iterations`. Raises ValueError for none.
+    """Compute pytest-benchmark's statistics of these rounds, in its order, without `data` and `iterations`.
 
-    As it computes them (version 5.3): they are what its readers expect, not what cnnbench concludes from. Whiskers and outliers
-    are Tukey's (J. W. Tukey, Exploratory Data Analysis, 1977), quartiles the means of methods 2 and 3 of Wikipedia's "Quartile".
+    They are computed as version 5.3 does, because its readers expect that; cnnbench draws its conclusions from other figures.
+    Whiskers and outliers are Tukey's (J. W. Tukey, Exploratory Data Analysis, 1977), quartiles the means of methods 2 and 3 of
+    Wikipedia's "Quartile". Raises ValueError if there are no rounds.
     """
     data = sorted(seconds)
     mean, spread = statistics.mean(seconds), statistics.stdev(seconds) if len(seconds) > 1 else 0
@@ -77,7 +78,7 @@ def summarise(seconds: Sequence[float]) -> dict[str, float | int | str]:
 
 
 def _quantile(data: Sequence[float], share: float) -> float:
-    """The quantile of sorted data, between the two values around its place where it is on neither (J. Hazen, 1914)."""
+    """Interpolate the quantile of sorted data between its two neighbours, by the rule of J. Hazen (1914)."""
     place = min(max(share * len(data) - 0.5, 0), len(data) - 1)
     below = int(place)
     above = min(below + 1, len(data) - 1)
@@ -85,7 +86,7 @@ def _quantile(data: Sequence[float], share: float) -> float:
 
 
 def group_jobs(found: Iterable[Process]) -> tuple[ExportedJob, ...]:
-    """The jobs that have an `ok` process, by name. Processes of several runs would share a name: give those of one."""
+    """Collect the jobs that have an `ok` process, by name. Give the processes of one run: two runs share names."""
     by_row = group_by((process for process in found if process.metrics is not None), attrgetter("row_key"))
     named = naming.export_names({key: (rows[0].job, rows[0].protocol) for key, rows in by_row.items()})
     return tuple(
@@ -95,7 +96,7 @@ def group_jobs(found: Iterable[Process]) -> tuple[ExportedJob, ...]:
 
 
 def list_left_out(found: Sequence[Process]) -> tuple[str, ...]:
-    """A line for each job of which processes are not `ok`: how many of how many, and how they ended."""
+    """Write a line for each job with processes that are not `ok`: how many of how many, and how they ended."""
     lines = []
     for rows in group_by(found, attrgetter("row_key")).values():
         if ended := Counter(each.status for each in rows if each.metrics is None):
@@ -107,7 +108,7 @@ def list_left_out(found: Sequence[Process]) -> tuple[str, ...]:
 
 
 def pytest_benchmark(run: RunHeader, found: Sequence[Process], final_digest: str = "") -> Document:
-    """pytest-benchmark's JSON of one run: a benchmark a job, a round a process, iterations its timed steps."""
+    """Write one run as pytest-benchmark's JSON: a benchmark per job, a round per process, timed steps as iterations."""
     software = run.software
     return {
         "machine_info": machine_info(run),
@@ -145,7 +146,7 @@ def _describe_benchmark(each: ExportedJob) -> Document:
 
 
 def extra_info(each: ExportedJob) -> Document:
-    """What the times mean: processes, FLOP/s and images/s of their median, memory high-water marks, doubts."""
+    """List what a reader needs beside times: processes, FLOP/s and images/s at their median, peak memory, doubts."""
     first, figures = each.processes[0], each.metrics
     seconds = statistics.median(each.seconds)
     flops, trains = step_flops(first.job), any(figure.images_per_second for figure in figures)
@@ -169,7 +170,7 @@ def extra_info(each: ExportedJob) -> Document:
 
 
 def machine_info(run: RunHeader) -> Document:
-    """pytest-benchmark's keys, as far as a ledger knows them (it has no host name), and the facts the plugin adds."""
+    """Fill pytest-benchmark's keys as far as a ledger can (it stores no host name), and add the facts of the plugin."""
     machine, software = run.machine, run.software
     system, _, rest = machine.os.partition(" ")
     return {
@@ -195,9 +196,9 @@ def machine_info(run: RunHeader) -> Document:
 
 
 def github_action(found: Sequence[Process]) -> list[Document]:
-    """github-action-benchmark's `customSmallerIsBetter`: seconds a step, the median over processes of their medians.
+    """Write github-action-benchmark's `customSmallerIsBetter`: seconds per step, the median of the processes' medians.
 
-    `range` is the standard deviation between processes, as that tool has it of others; none where there is one process.
+    `range` is the standard deviation between processes, as that tool has it from others; a single process has no range.
     """
     entries = []
     for each in group_jobs(found):
@@ -217,5 +218,5 @@ def github_action(found: Sequence[Process]) -> list[Document]:
 
 
 def tidy_csv(found: Sequence[Process]) -> str:
-    """One line a process, failed ones too, under the frame's names; unknown is empty."""
+    """Write one line per process, failed ones too, under the names of the process table; unknown is empty."""
     return text.write_csv(flatten_processes(found), list(list_columns()))

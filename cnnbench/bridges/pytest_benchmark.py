@@ -1,10 +1,10 @@
-"""pytest-benchmark's JSON files as rows and as a table: one a benchmark, with its rounds' statistics, machine and commit.
+"""pytest-benchmark's JSON files as rows and as a table: one row per benchmark, with its statistics, machine and commit.
 
-A file is one process, whatever rounds it has, so n is 1 and no interval can be drawn; rows say so in `processes`. They
-are values of their own, in a frame of their own: nothing here makes a ledger's process of them, and `compare` and the
-check take none. Where a column has the name of one in `process_table.COLUMNS`, it means the same.
+A file is one process, however many rounds it has, so n is 1 and no interval can be drawn; rows say so in `processes`. The
+rows are kept apart from ledgers: nothing here turns them into a ledger's processes, and `compare` and the check do not take
+them. A column that has the name of one in `process_table.COLUMNS` means the same.
 
-Read are the files of versions 2.5 to 5.3, which differ in what they lack: no `ops` before 3.1, no `params` and
+The files of versions 2.5 to 5.3 can be read. They differ in what they lack: no `ops` before 3.1, no `params` and
 `extra_info` before 3.0, the processor as `brand`, later `brand_raw`, or not at all.
 """
 
@@ -38,7 +38,7 @@ def _dump(value: object) -> str | None:
 
 
 def _locate(column: str) -> AliasPath:
-    """Find where a benchmark's object, with those of its file, has the column."""
+    """Find a column's place in a benchmark's object, merged with those of its file."""
     if column.endswith("_seconds") or column in ("rounds", "iterations", "outliers"):
         return AliasPath("stats", column.removesuffix("_seconds"))
     return AliasPath({"tool_version": "version", "created_at": "datetime"}.get(column, column))
@@ -49,10 +49,10 @@ JsonText = Annotated[str | None, BeforeValidator(_dump)]
 
 
 class IngestedBenchmark(BaseModel):
-    """One benchmark of one file. Times are seconds of a round, as pytest-benchmark states them; unknown is None.
+    """One benchmark of one file. Times are in seconds per round, as pytest-benchmark reports them; unknown is None.
 
-    Other keys are passed over; inf and nan are no times. `calls_per_round`, rates, memory, device and threads are what the
-    fixture `cnnbench` wrote into `extra_info`.
+    Other keys are ignored; inf and nan are refused as times. `calls_per_round`, rates, memory, device and threads come from what
+    the fixture `cnnbench` wrote into `extra_info`.
     """
 
     model_config = ConfigDict(
@@ -63,7 +63,7 @@ class IngestedBenchmark(BaseModel):
     processes: Literal[1] = 1
     source: str
     run_id: str
-    """`pytest-benchmark:` and the first digits of the file's SHA-256: the process this is of."""
+    """`pytest-benchmark:` and the first digits of the file's SHA-256, which identify the process."""
     tool_version: str | None = None
     created_at: str | None = None
     name: str
@@ -96,7 +96,7 @@ class IngestedBenchmark(BaseModel):
     commit_dirty: bool | None
     commit_branch: str | None
     extra_info: JsonText = None
-    """All of it."""
+    """The whole object, as JSON."""
 
 
 COLUMNS = tuple(IngestedBenchmark.model_fields)
@@ -117,13 +117,13 @@ _PLACES = {
     "commit_branch": "commit_info.branch",
     "commit_dirty": "commit_info.dirty",
 }
-"""Columns of which a file may lack the value, or hold anything: where to look for one of the column's type."""
+"""Where to look for the value of a column, in order; the first of the column's type counts, since files differ in these."""
 
 
 def read_files(paths: Iterable[Path]) -> tuple[tuple[IngestedBenchmark, ...], tuple[str, ...]]:
-    """The benchmarks of all files, in their order, and what was odd: the same file twice counts once.
+    """Read the benchmarks of all files, in their order, and list what was odd: the same file twice counts once.
 
-    Raises DataError for a file that cannot be read, is no pytest-benchmark file, or was exported from ledgers.
+    Raises DataError for a file that cannot be read, is not from pytest-benchmark, or was exported from ledgers.
     """
     found, problems = [], []
     seen: dict[str, Path] = {}
@@ -132,7 +132,7 @@ def read_files(paths: Iterable[Path]) -> tuple[tuple[IngestedBenchmark, ...], tu
             with explain_refusal(DataError, f"{path}: cannot read", REMEDY):
                 content = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not a text file, so no pytest-benchmark file; {REMEDY}") from error
+            raise DataError(f"{path}: not a text file, so not from pytest-benchmark; {REMEDY}") from error
         key = digest(content)
         if key in seen:
             problems.append(f"{path}: the same run as {seen[key]}; counted once")
@@ -149,9 +149,9 @@ def _parse(path: Path, content: str, key: str) -> Iterator[IngestedBenchmark]:
     try:
         file = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not one JSON object, so no pytest-benchmark file; {REMEDY}") from error
+        raise DataError(f"{path}: not a JSON object, so not from pytest-benchmark; {REMEDY}") from error
     if not isinstance(file, dict) or not isinstance(file.get("benchmarks"), list):
-        raise DataError(f"{path}: no pytest-benchmark file: it has no list `benchmarks`; {REMEDY}")
+        raise DataError(f"{path}: not from pytest-benchmark: it has no list `benchmarks`; {REMEDY}")
     if isinstance(file.get("cnnbench"), dict):
         raise DataError(
             f"{path}: `cnnbench export` made it, its rounds are processes of a ledger; read the ledger with `cnnbench show`"
@@ -165,11 +165,13 @@ def _parse(path: Path, content: str, key: str) -> Iterator[IngestedBenchmark]:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, ("benchmarks", number, *first["loc"])))
-            raise DataError(f"{path}: no pytest-benchmark file: {where}: {first['msg']}; {REMEDY}") from error
+            raise DataError(
+                f"{path}: not a valid file of pytest-benchmark: {where}: {first['msg']}; {REMEDY}"
+            ) from error
 
 
 def _find_usable(document: object, column: str) -> object:
-    """Find the first text that is not empty, or finite number, among the column's places; None where there is none."""
+    """Find the first text that is not empty, or finite number, among the column's places; None without one."""
     kind, _ = get_args(IngestedBenchmark.model_fields[column].annotation)
     for place in _PLACES[column].split():
         value: Any = document
@@ -181,10 +183,10 @@ def _find_usable(document: object, column: str) -> object:
     return None
 
 
-RULE = "Each file is one process: n=1, whatever rounds it has. Rounds are not independent, so no interval is drawn."
+RULE = "Each file is one process: n=1, however many rounds it has. Rounds are not independent, so no interval is drawn."
 INGESTED = TableSpec[IngestedBenchmark](
     "ingested",
-    "pytest-benchmark: one process a file",
+    "pytest-benchmark: one process per file",
     (
         wording("name", "benchmark", 1, "name", plain),
         figure("median", "median", 1, "median_seconds", units.short_seconds, unit="of a round"),
@@ -196,12 +198,12 @@ INGESTED = TableSpec[IngestedBenchmark](
         figure("host_peak", "host peak", 5, "host_peak_bytes", units.data_size),
         wording("device", "device", 5, "job_device", plain),
     ),
-    "Clock: pytest-benchmark's, a round from start to stop; whether a device was waited for is up to the test.",
+    "Clock: pytest-benchmark's, a round from start to stop; each test decides whether it waits for a device.",
 )
 
 
 def build(found: Sequence[IngestedBenchmark], problems: Sequence[str] = ()) -> Report:
-    """Make the table: a group for each file, with what the file is of in its title."""
+    """Make the table: a group per file, with its processor, versions and commit in its title."""
     groups = []
     for members in group_by(found, attrgetter("run_id")).values():
         first = members[0]

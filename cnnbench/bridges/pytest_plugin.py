@@ -1,11 +1,11 @@
-"""The pytest plugin: the fixture `cnnbench`, and for pytest-benchmark what machine a saved run is of.
+"""The pytest plugin: the fixture `cnnbench`, and for pytest-benchmark the facts of the machine of a saved run.
 
-It needs pytest-benchmark for both, and does nothing in a run that does not use it. A run uses it where a test calls the
-fixture, where `--cnnbench-facts` is given, and where it is compared with a saved run that did. Then `machine_info` gets
+It needs pytest-benchmark for both, and does nothing in a run that does not use it. A run uses it if a test calls the
+fixture, if `--cnnbench-facts` is given, or if it is compared with a saved run that did. Then `machine_info` gets
 the machine's facts under the key `cnnbench` (processor, cores, accelerators, torch, thread and allocator variables) and
 loses the clocks of the moment, so that the same machine is the same in every run. Importing this loads pytest alone.
 
-There is no hook for commit_info: pytest-benchmark's own says all that a reader needs.
+It leaves commit_info alone: what pytest-benchmark writes there is all that a reader needs.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import pytest
 
 T = TypeVar("T")
 KEY = "cnnbench"
-"""`machine_facts.KEY`, here so that a run without the facts loads nothing for them."""
+"""Equal to `machine_facts.KEY`; repeated here so that a run without the facts does not load that module."""
 
 
 class Timer:
-    """What the fixture `cnnbench` gives: call it once, with the work to be timed."""
+    """The value of the fixture `cnnbench`: call it once, with the work to be timed."""
 
     def __init__(self, benchmark: Any) -> None:
         self.benchmark = benchmark
 
     def __call__(self, work: Callable[[], T], *, device: str, **options: Any) -> T:
-        """Time `work` on `device` and return what its last call gave.
+        """Time `work` on `device` and return the result of its last call.
 
-        `options` are calls, rounds, warmup_rounds, flops and images of `cnnbench.engine.pytest_timer.measure`, which says all.
+        `options` are calls, rounds, warmup_rounds, flops and images of `cnnbench.engine.pytest_timer.measure`; see there.
         """
         from cnnbench.engine.pytest_timer import measure
 
@@ -47,7 +47,7 @@ class Timer:
 class _Fixture:
     @pytest.fixture(name="cnnbench")
     def timer(self, benchmark: Any) -> Timer:
-        """Time work of this test under pytest-benchmark, device synchronised, FLOP/s, images/s and memory in extra_info.
+        """Time work of this test under pytest-benchmark with a synchronised device; extra_info gets rates and memory.
 
         Example::
 
@@ -61,35 +61,35 @@ class _Fixture:
 class _NoFixture:
     @pytest.fixture(name="cnnbench")
     def timer(self) -> Timer:
-        """Skips the test: pytest-benchmark, which it needs, is not there."""
+        """Skip the test, because pytest-benchmark is missing or disabled."""
         pytest.skip("the fixture cnnbench needs pytest-benchmark (pip install pytest-benchmark), enabled in this run")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Two options; neither changes anything unless pytest-benchmark saves or compares."""
+    """Add two options; neither changes anything unless pytest-benchmark saves or compares."""
     group = parser.getgroup("cnnbench")
     group.addoption(
         "--cnnbench-facts",
         action="store_true",
-        help="Put cnnbench's facts of the machine into pytest-benchmark's machine_info, whatever the tests use.",
+        help="Add cnnbench's facts of the machine to pytest-benchmark's machine_info, even if no test uses the fixture.",
     )
     group.addoption(
         "--cnnbench-other-machine",
         choices=["warn", "fail"],
         default="warn",
-        help="What to do where --benchmark-compare meets a run of another machine, torch or thread setting (warn).",
+        help="What --benchmark-compare does if the saved run has another machine, torch or thread setting (default: warn).",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Offer the fixture, or its stand-in that skips where pytest-benchmark is not in this run."""
+    """Offer the fixture, or one that skips the test if pytest-benchmark is not in this run."""
     there = config.getoption("benchmark_only", None) is not None
     config.pluginmanager.register(_Fixture() if there else _NoFixture(), "cnnbench-fixture")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """Add the facts where the run uses cnnbench: a test that used the fixture has loaded the module that times for it."""
+    """Add the facts if the run uses cnnbench: a test that used the fixture has loaded the module with its timer."""
     if config.getoption("cnnbench_facts") or "cnnbench.engine.pytest_timer" in sys.modules:
         _add_facts(machine_info)
 
@@ -98,9 +98,9 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 def pytest_benchmark_compare_machine_info(
     config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: Mapping[str, Any]
 ) -> None:
-    """Say in words how this machine differs from the saved run's; `--cnnbench-other-machine fail` ends the run there.
+    """Warn in words how this machine differs from the saved run's, or end the run with `--cnnbench-other-machine fail`.
 
-    Before pytest-benchmark's own hook, which prints both objects whole where they differ in anything.
+    It runs before pytest-benchmark's hook, which prints both objects whole if they differ in anything.
     """
     saved = compared_benchmark.get("machine_info")
     there = saved.get(KEY) if isinstance(saved, Mapping) else None
@@ -110,7 +110,9 @@ def pytest_benchmark_compare_machine_info(
     from cnnbench.plain_text import plain
 
     _add_facts(machine_info)
-    lines = ["it holds no facts of cnnbench: save it again with --cnnbench-facts, or with a test that uses the fixture"]
+    lines = [
+        "the saved run has no facts of cnnbench: save it again with --cnnbench-facts, or with a test that uses the fixture"
+    ]
     if isinstance(there, Mapping):
         lines = [plain(line) for line in list_differences(machine_info[KEY], there)]
     if not lines:
@@ -122,7 +124,7 @@ def pytest_benchmark_compare_machine_info(
 
 
 def _add_facts(machine_info: dict[str, Any]) -> None:
-    """Facts in, clocks of the moment out; a second time it changes nothing."""
+    """Add the facts and remove the current clock rates; a second call changes nothing."""
     from cnnbench.machine.fingerprint import collect_facts
 
     machine_info.setdefault(KEY, collect_facts(os.environ))

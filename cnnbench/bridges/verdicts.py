@@ -1,12 +1,11 @@
-"""A verdict of the regression check in the forms of other tools: Markdown, GitHub's job summary and annotations, JUnit's XML.
+"""A verdict of the regression check in the formats of other tools: Markdown, GitHub's job summary and annotations, JUnit's XML.
 
-All words come from `regression.verdict_text`. A job, a branch or an error message may have any name: here it is escaped, and
-cut where it is longer than `plain_text.LONGEST`.
+All words come from `regression.verdict_text`. A job, a branch or an error message may contain any text: here it is escaped,
+and cut if it is longer than `plain_text.LONGEST`.
 
-JUnit's is the form in which CI systems read tests. A test case is a job's metric, in a test suite of its own: the schema of
-Jenkins' xunit plugin (junit-10.xsd) knows properties of suites alone. It failed exactly where the series regressed, was
-skipped where it is inconclusive, has an error where its job is missing, and else passed. Figures are in the properties,
-ratios as head's time over base's.
+CI systems read tests as JUnit's XML. A test case is a job's metric, alone in a test suite: the schema of Jenkins' xunit plugin
+(junit-10.xsd) allows properties on suites only. A case failed if its series regressed, was skipped if it is inconclusive, has
+an error if its job is missing, and passed otherwise. Figures are in the properties, ratios as head's time over base's.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ from cnnbench.report import escaping
 from cnnbench.report.render.markdown import draw_grid
 
 COMMANDS = {Decision.REGRESSED: "error", Decision.INCONCLUSIVE: "warning", Decision.IMPROVED: "notice"}
-"""A PASS needs no annotation."""
+"""GitHub's annotation for each decision; a PASS needs none."""
 
 
 def markdown(verdict: Verdict, meta: VerdictContext) -> str:
-    """The verdict, a table with a line a series, each series in a sentence, the conditions; ends in a newline."""
+    """Write the verdict, a table with a line per series, a sentence per series, and the conditions, ending in a newline."""
     heading, *sentences = format_verdict(verdict, meta.controls)
     missing = [f"{job} is missing, which is not passed: {reason}" for job, reason in meta.missing.items()]
     heads = list_columns(verdict, meta)
@@ -53,15 +52,15 @@ def markdown(verdict: Verdict, meta: VerdictContext) -> str:
 
 
 def job_summary(verdict: Verdict, meta: VerdictContext) -> str:
-    """What to append to the file that GITHUB_STEP_SUMMARY names: other steps' text may stand before and after it."""
+    """Write what to append to the file in GITHUB_STEP_SUMMARY: blank lines part it from the text of other steps."""
     return f"\n{markdown(verdict, meta)}\n"
 
 
 def workflow_commands(verdict: Verdict, meta: VerdictContext) -> tuple[str, ...]:
-    """GitHub's workflow commands, one line each: an error for every series that regressed and every job missing, a warning
-    for one that is inconclusive, a notice for one that improved. Advisory series are notices at most.
+    """Write GitHub's workflow commands, to be printed one per line.
 
-    GitHub shows ten of a kind a step, so errors come first. Print them each on a line of its own.
+    A series that regressed and a missing job are errors, an inconclusive series is a warning, an improved one a notice.
+    Advisory series are notices at most. Errors come first, because GitHub shows ten of a kind per step.
     """
     found = [("error", f"MISSING: {job}", f"{job}: no verdict: {why}") for job, why in meta.missing.items()]
     for each in verdict.findings:
@@ -80,12 +79,12 @@ def _shown(text: str) -> str:
 
 OUTCOMES = {Decision.REGRESSED: "failure", Decision.INCONCLUSIVE: "skipped"}
 COUNTS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
-"""The attribute that counts each element."""
+"""Each counting attribute of a suite, with the element that it counts."""
 _seconds = "{:.3f}".format
 
 
 def render_junit(verdict: Verdict, meta: VerdictContext) -> str:
-    """The JUnit XML as text for a file in UTF-8, with its declaration."""
+    """Write the JUnit XML as text for a file in UTF-8, with its declaration."""
     suites = list(_suites(verdict, meta))
     counts = {name: str(sum(int(suite.get(name, "0")) for suite in suites)) for name in ("failures", "errors")}
     about = {"name": meta.title, "time": _seconds(60 * meta.minutes), "tests": str(len(suites))}
@@ -129,7 +128,7 @@ def _suite(
     properties: Iterable[ET.Element] = (),
     time: str | None = None,
 ) -> ET.Element:
-    """Make a suite of one test case: `classname` is the suite and the job; a dot would make a package of what is before it."""
+    """Make a suite of one test case, whose `classname` is suite and job; a dot in it would split off a package."""
     counts = {attribute: str(int(element == result.tag)) for attribute, element in COUNTS.items()}
     about = {"timestamp": meta.started_at, "hostname": meta.machine_id}
     case = _element("testcase", {"classname": f"{meta.suite}: {job}", "name": metric, "time": time}, [result])
@@ -140,7 +139,7 @@ def _suite(
 def _element(
     tag: str, attributes: Mapping[str, str | None], children: Iterable[ET.Element] = (), text: Iterable[str] = ()
 ) -> ET.Element:
-    """Make an element with these lines of text; attributes that are unknown are left out."""
+    """Make an element with these lines of text; unknown attributes are left out."""
     found = ET.Element(tag, {name: _text(value) for name, value in attributes.items() if value is not None})
     found.text = "\n".join(map(_text, text)) or None
     found.extend(children)
@@ -148,7 +147,7 @@ def _element(
 
 
 def _list_properties(finding: SeriesFinding, verdict: Verdict, meta: VerdictContext) -> dict[str, str | None]:
-    """What was found, as plain numbers, and of what; None for what is unknown."""
+    """List the finding as plain numbers, and the two sides it compares; unknown is None."""
     fresh = finding.confirmation
     logs = {
         "ratio": finding.estimate,

@@ -1,4 +1,4 @@
-"""What a row is and how it ended as cells: text for the reader, raw SI values with the unit in their name for machines."""
+"""A row's identity and outcome as cells: text for readers, raw SI values with the unit in their name for programs."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from cnnbench.schema.job import plain_values
 
 EMPTY = Cell("")
 ProcessorCell = Callable[[Row], Cell]
-"""How a page names a row's processor."""
+"""The function with which a page names a row's processor."""
 
 
 def values(key: str, estimate: Estimate | MedianEstimate | None) -> RawValues:
-    """Name the estimate's raw values: `key`, `key_low`, `key_high`, `key_n`; all None where there is none."""
+    """Name the estimate's raw values: `key`, `key_low`, `key_high`, `key_n`; all None without an estimate."""
     named = {key: "value", f"{key}_low": "low", f"{key}_high": "high", f"{key}_n": "n"}
     return {name: getattr(estimate, part, None) for name, part in named.items()}
 
 
 KEY_CHARACTERS = 12
-"""Of a row key's SHA-256: enough to tell the rows of one run apart."""
+"""Characters of a row key's SHA-256 that are printed: enough to tell the rows of one run apart."""
 
 
 def name_raw_rows(*rows: Row) -> RawRows:
-    """Name the raw rows that a line is made of, for whoever derives it again."""
+    """Name the raw rows behind a line, so that the audit can derive it again."""
     return tuple((row.run_id, digest(row.row_key)[:KEY_CHARACTERS]) for row in rows)
 
 
 _IN_COLUMNS = ("division", "precision")
 _FIELDS = dict.fromkeys(("task", *plain_values("compute"), *plain_values("network"), "target", "evaluate_every"))
 JOB_FIELDS = tuple(name for name in _FIELDS if name not in _IN_COLUMNS)
-"""How a step is computed, on which network and until when, as raw values beside a row.
+"""The job's fields for the way a step is computed, its network and its end, as raw values beside a row.
 
-A report whose rows are all computed the plain way (training, eager, NCHW, resident) does not list them: the work's key
-says it all, and such reports were published before there was any other way. As soon as one row differs, all rows tell.
+A report whose rows are all computed the plain way (training, eager, NCHW, resident) omits them: the work's key covers
+them, and such reports were published before there was any other way. As soon as one row differs, all rows list them.
 """
 
 
 def job_values(row: Row) -> RawValues:
-    """The job's fields by name."""
+    """List the job's fields by name."""
     return {name: getattr(row.job, name) for name in JOB_FIELDS}
 
 
 def work_values(row: Row) -> RawValues:
-    """Name the work that the row is of."""
+    """List the fields that identify the row's work, with the digest of its key and the protocol."""
     return {
         **{name: getattr(row.job, name) for name in ("workload", "division", "batch_size", "clock")},
         "work_key_sha256": digest(row.work_key),
@@ -60,8 +60,9 @@ def work_values(row: Row) -> RawValues:
 
 
 def name_processors(rows: Sequence[Row], *, all_runs: bool) -> ProcessorCell:
-    """How a page of these rows names their processors: with the machine where there are several, all job fields where rows
-    are computed in several ways: as soon as one is computed another way than the plain one, all must say which way theirs is.
+    """Choose how a page of these rows names their processors.
+
+    The machine is added if there are several. As soon as one row is not computed the plain way, every row lists all job fields.
     """
     several = len({row.machine.id for row in rows}) > 1
     variants = any(naming.deviations(row.job, "optimizer", *_IN_COLUMNS) for row in rows)
@@ -69,8 +70,9 @@ def name_processors(rows: Sequence[Row], *, all_runs: bool) -> ProcessorCell:
 
 
 def processor(row: Row, *, several_machines: bool, all_runs: bool = False, with_job_fields: bool = False) -> Cell:
-    """Show the processor with its place on the machine; the machine and the run where several are shown. `with_job_fields`
-    puts the job's fields beside it as raw values.
+    """Show the processor with its place on the machine, and with machine and run if several are shown.
+
+    `with_job_fields` adds the job's fields as raw values.
     """
     machine = plain(row.machine.id) if several_machines else ""
     run = f"run {plain(row.run_id)}" if all_runs else ""
@@ -89,7 +91,7 @@ def processor(row: Row, *, several_machines: bool, all_runs: bool = False, with_
 
 
 def step_text(seconds: float | None) -> str:
-    """Format a step with its unit to four figures (`71.55 ms`): a few percent apart, three would read alike."""
+    """Format a step with its unit to four figures (`71.55 ms`), so that steps a few percent apart look different."""
     if seconds is None:
         return units.NOT_AVAILABLE
     scale, unit = next((each for each in STEP_UNITS if seconds >= each[0]), STEP_UNITS[-1])
@@ -98,7 +100,7 @@ def step_text(seconds: float | None) -> str:
 
 
 def step_span(low: float, high: float) -> str:
-    """Both ends of a range of steps, a unit they share said once: `71.55–75.86 ms`."""
+    """Format both ends of a range of steps, printing a shared unit once: `71.55–75.86 ms`."""
     lower, upper = step_text(low), step_text(high)
     unit = upper[upper.rindex(" ") :]
     return f"{lower.removesuffix(unit)}–{upper}"
@@ -108,13 +110,13 @@ STEP_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 
 
 def list_bad_endings(row: Row) -> list[tuple[str, int]]:
-    """List how the processes ended that did not end well, with their number; those that did not run last."""
+    """List how processes that are not `ok` ended, with their number; `not run` comes last."""
     endings = (each for each in row.outcomes.items() if each[0] != "ok")
     return sorted(endings, key=lambda each: (each[0] == NOT_RUN, each))
 
 
 def outcome(row: Row) -> Cell:
-    """How the processes ended: `ok 3/3`, `oom 1 of 3`."""
+    """Show how the processes ended: `ok 3/3`, `oom 1 of 3`."""
     total = sum(row.outcomes.values())
     parts = [f"ok {row.ok}/{total}"] if row.ok else []
     parts += [f"{status} {n} of {total}" for status, n in list_bad_endings(row)]
@@ -127,14 +129,14 @@ def name_place(row: Row) -> str:
 
 
 def title_run(row: Row, processor: ProcessorCell) -> str:
-    """Name the processor and the run of rows that are one run's."""
+    """Name the processor and the run, for rows that all come from that run."""
     return f"{processor(row).one_line} · run {plain(row.run_id)}"
 
 
 def build_published_cells(found: PublishedResult) -> dict[str, Cell]:
-    """A published row's cells by column; columns it has nothing for are left to the caller."""
+    """Build a published row's cells by column; the caller fills the columns it has no figure for."""
     row, peak = found.published, found.published.printed_flops_per_second
-    # Both are quotients of published figures, taken as exact.
+    # Both are quotients of published figures, which are taken as exact.
     achieved, speedup = (
         None if value is None else Estimate(value, None, None, 1) for value in (found.flops_per_second, found.speedup)
     )

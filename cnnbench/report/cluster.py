@@ -1,4 +1,4 @@
-"""Many nodes in one table: each piece of work on each kind of node, the middle node, the spread, and the outliers by name."""
+"""Many nodes in one table: per work and kind of node the median node, the spread, and the outliers by name."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class KindLine(NamedTuple):
 
 
 class FarNode(NamedTuple):
-    """A processor far from its like."""
+    """A processor far from others of its kind."""
 
     kind: EqualNodes
     outlier: Outlier
@@ -82,7 +82,7 @@ def _seconds(each: EqualNodes, seconds: float | None) -> str:
 
 
 def _rate(line: KindLine) -> Cell:
-    """Images a second of the middle node; for whole jobs evaluations are inside."""
+    """Show images per second of the median node; those of whole jobs include evaluations."""
     each, job = line.kind, line.kind.job
     if job.workload == "gemm":
         rate = 2 * (job.size or 0) ** 3 / each.median_seconds
@@ -157,7 +157,7 @@ KINDS = TableSpec[KindLine](
 )
 OUTLIERS = TableSpec[FarNode](
     "outliers",
-    "Nodes far from their like",
+    "Nodes far from others of their kind",
     (
         wording(
             "node",
@@ -203,7 +203,7 @@ def build(
     warnings: Sequence[str] = (),
     problems: Iterable[str] = (),
 ) -> Report:
-    """Build the report of these nodes. `failed` says of each node that failed why; it stands first among the notes."""
+    """Build the report of these nodes. `failed` gives the reason for each failed node; the notes begin with it."""
     several = len({each.torch for each in found}) > 1
     works = group_by(found, attrgetter("job.work_key", "protocol")).values()
     fastest = {id(each): min(like.median_seconds for like in alike) for alike in works for each in alike}

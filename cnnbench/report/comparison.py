@@ -1,5 +1,5 @@
-"""Two sides in, a report out: what was divided in one table, what was not in a second, and below them the mean of the ratios,
-what the two sides do not share, and how a verdict is reached.
+"""Compare two sides in a report: the ratios in one table, the rows without a ratio in a second, and below them the mean of the
+ratios, the differences between the sides, and the rule for the verdict.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ from cnnbench.report.table_builder import (
 
 DIFFERENCE_TEXTS = {
     **{fact.name: (fact.words, fact.why) for fact in FACTS if fact.why},
-    "threads": ("threads", "the ratio is of two thread counts"),
-    "allocator": ("allocator", "one that gives memory back faults it in again at every step, 5-10 % on a CPU"),
-    "accuracy_data": ("accuracy's data", "accuracy on synthetic digits compares with no other"),
+    "threads": ("threads", "the ratio compares two thread counts"),
+    "allocator": ("allocator", "an allocator that returns memory faults it in again at every step, 5-10 % on a CPU"),
+    "accuracy_data": ("accuracy's data", "accuracy on synthetic digits cannot be compared with any other"),
 }
-"""Every field of `ratio.describe_place` in words, and why a difference in it matters."""
+"""Every field of `ratio.describe_place` in words, with the reason why a difference in it matters."""
 UNPAIRED_REASONS = {
-    "failed": "no process of it ended with a time",
+    "failed": "none of its processes ended with a time",
     "work": "{other} has no such work",
     "protocol": "{other} timed this work by another rule",
-    "place": "{other} has this work in other places alone",
+    "place": "{other} has this work only in other places",
     "taken": "{other}'s row of this work was divided by another machine's",
     "other-job": "not the job that was published",
     "no-job-time": "the time of its whole job is not known",
@@ -61,7 +61,7 @@ UNPAIRED_REASONS = {
 MOST_WORKS = 12
 """Works of a side that an error lists before it counts the rest."""
 _PLACE = ("processor", "device", "threads", "allocator", "machine_id", "run_id", "torch", "year", "source")
-"""What of an entry's identity is its own; the rest is the work, which both sides share."""
+"""Fields that identify the place of an entry; the other fields identify the work, which both sides share."""
 
 
 def build(
@@ -69,8 +69,7 @@ def build(
 ) -> Report:
     """Build the report of base's times over new's. The same rows in any order give an equal report.
 
-    Raises ComparisonError, with what each side has, where there is
-    no work that both have a time of.
+    Raises ComparisonError, which lists what each side has, if they have no timed work in common.
     """
     found = compare_sides(base, new, tolerance)
     if all(pair.ratio is None for pair in found.pairs):
@@ -104,7 +103,7 @@ def _build_compared(found: SideComparison) -> Table:
     clocks = (
         *sorted({footnotes.CLOCKS[job.clock] for job in training}),
         f"GEMM, {footnotes.GEMM_CLOCK}" if len(training) < len(found.pairs) else "",
-        "published: how it was timed is not said" if any(pair.published for pair in found.pairs) else "",
+        "published: the source does not say how it was timed" if any(pair.published for pair in found.pairs) else "",
     )
     spec = TableSpec[RowRatio](
         "compare",
@@ -153,7 +152,7 @@ def _build_unpaired(found: Sequence[Unpaired]) -> list[Table]:
 
 
 def _order(row: Row) -> int:
-    """Measured jobs, those to a target, projected ones, rates, then products."""
+    """Order measured jobs first, then those to a target, projected ones, rates, and products."""
     return tables.order_work(row)[0] if tables.trains(row) else 4
 
 
@@ -162,7 +161,7 @@ def _several_machines(entries: Iterable[ComparedEntry]) -> bool:
 
 
 def _place(prefix: str, entry: ComparedEntry, several_machines: bool) -> Cell:
-    """Processor and place, the raw values named by side."""
+    """Show processor and place, with raw values named by side."""
     if isinstance(entry, Row):
         cell = cells.processor(entry, several_machines=several_machines)
     else:
@@ -180,7 +179,7 @@ def _size(row: Row) -> Cell:
 
 
 def _show_row(cell: Callable[[Row], Cell]) -> Callable[[Unpaired], Cell]:
-    """Return what makes the cell of an entry that is a row; a published one has none such."""
+    """Make a function that shows the cell of a measured row; a published entry gets an empty cell."""
     return lambda each: next(map(cell, find_row(each.entry)), cells.EMPTY)
 
 
@@ -217,13 +216,13 @@ def _accuracy(side: SideName, pair: RowRatio) -> Cell:
 
 
 def format_seconds(estimate: Estimate | None, of: Literal["step", "job"]) -> str:
-    """A job's time as h:mm:ss, a step's with the prefix that suits it."""
+    """Format a job's time as h:mm:ss, a step's with a suitable prefix."""
     show = units.duration if of == "job" else units.short_seconds
     return show(estimate.value if estimate else None)
 
 
 def build_pair_notes(pair: RowRatio) -> Iterator[str]:
-    """Yield what a reader of this pair alone must know."""
+    """Yield the notes that a reader of this pair alone needs."""
     yield from _learning(pair)
     yield from _comparability([pair])
     yield from (f"doubt, {side}: {doubt.message}" for side, _, doubt in _list_doubts(pair))
@@ -231,7 +230,7 @@ def build_pair_notes(pair: RowRatio) -> Iterator[str]:
 
 
 def explain_unpaired(each: Unpaired) -> str:
-    """Why an entry was not divided, with the fields in which the other side's nearest work differs."""
+    """Explain why an entry has no ratio, with the fields in which the other side's nearest work differs."""
     text = UNPAIRED_REASONS[each.reason].format(other="new" if each.side == "base" else "base")
     if each.reason == "no-job-time" and isinstance(each.entry, Row) and "job" in each.entry.missing:
         return f"{text}: {each.entry.missing['job']}"
@@ -246,9 +245,9 @@ def explain_unpaired(each: Unpaired) -> str:
 
 
 def explain_no_ratio(found: SideComparison) -> str:
-    """Why there is no ratio at all: what each side has."""
+    """Explain why there is no ratio at all, by listing what each side has."""
     if not found.base.rows and not found.new.rows:
-        return "nothing to divide: both sides are published rows; name measured ones instead of either"
+        return "nothing to compare: both sides are published rows; name measured rows for one of them"
     lines = ["nothing to divide: base and new have no work in common that both have a time of, under one timing rule"]
     for side, what in (("base", found.base), ("new", found.new)):
         texts = []
@@ -266,7 +265,7 @@ def explain_no_ratio(found: SideComparison) -> str:
 
 
 def _where(entry: ComparedEntry) -> str:
-    """`AMD EPYC (cpu, 2 threads)`; a published row by its processor."""
+    """Name an entry's place, `AMD EPYC (cpu, 2 threads)`; a published row is named by its processor."""
     return cells.name_place(entry) if isinstance(entry, Row) else entry.published.processor
 
 
@@ -286,9 +285,7 @@ def _summary(found: RatioSummary) -> str:
     lone = f" ({found.without_interval} of them n < 3)" if found.without_interval else ""
     ends = f"best {_end(found.best)}; worst {_end(found.worst)}"
     if found.mean is None:
-        return (
-            f"{what}: {found.divided} ratios{lone}; {ends}. No mean: each row stands against every published one.{rest}"
-        )
+        return f"{what}: {found.divided} ratios{lone}; {ends}. No mean: each row is compared with every published one.{rest}"
     mean = f"geometric mean {units.ratio(found.mean)} of {found.divided} rows{lone}"
     return f"{what}: base time / new time, {mean}; {ends}.{rest}"
 
@@ -307,7 +304,7 @@ def _warnings(found: SideComparison, sides: Sequence[tuple[SideName, Row]]) -> I
     for name, what in (("base", found.base), ("new", found.new)):
         if what.rows and what.published:
             number = len(what.published)
-            yield f"{number} published rows of {name} take no part beside measured ones; name them alone to compare."
+            yield f"{number} published rows of {name} are left out beside measured ones; to compare them, name them alone."
 
 
 def _learning(pair: RowRatio) -> Iterator[str]:
@@ -319,18 +316,19 @@ def _learning(pair: RowRatio) -> Iterator[str]:
             share = row.accuracy.share
             between = "".join(f" ({text})" for text in describe_interval(share, units.percent))
             shares.append(f"{side} {units.percent(share.value)}{between}")
-    yield f"accuracy differs, {' and '.join(shares)}: speed at worse learning, {pair.learns_worse}'s, is no speed"
+    yield f"accuracy differs, {' and '.join(shares)}: {pair.learns_worse} learns worse, so its speed does not count"
 
 
 def _comparability(pairs: Sequence[RowRatio]) -> Iterator[str]:
-    """What the sides do not share, each once with the rows it is true of where it is not true of all; and which place stands
-    against which, where no place is common.
+    """Write each difference between the sides once, naming the rows it applies to unless it applies to all.
+
+    If the sides have no place in common, name the two places that are compared.
     """
     if any(len(pair.rows) == 2 and not pair.in_one_run for pair in pairs):
         yield (
-            "base and new were measured in different runs, not interleaved: drift of the machine between them is not in the "
-            "interval (medians of the same step move by 30 % within minutes on a noisy machine). A regression is proved by a "
-            "paired check, not by this."
+            "base and new were measured in different runs, not interleaved: the interval does not include drift of the machine "
+            "between them (medians of the same step move by 30 % within minutes on a noisy machine). Only a paired check "
+            "can prove a regression."
         )
     differing = group_by(
         ((each, _short(pair.row)) for pair in pairs for each in pair.differences if each.field in DIFFERENCE_TEXTS),
@@ -348,7 +346,7 @@ def _comparability(pairs: Sequence[RowRatio]) -> Iterator[str]:
     places = (((_where(pair.base), _where(pair.new)), _short(pair.row)) for pair in fastest)
     for (base, new), names in footnotes.name_each(places):
         where = f"{base} in base, {new} in new"
-        yield f"Fastest against fastest, because no row is in the same place on both sides ({names}): {where}."
+        yield f"The fastest rows are compared, because no row is in the same place on both sides ({names}): {where}."
     yield from _published_notes(pairs)
 
 
@@ -358,20 +356,20 @@ def _published_notes(pairs: Sequence[RowRatio]) -> Iterator[str]:
         return
     year = ", ".join(map(str, years))
     yield (
-        f"The job of {year} is assumed: the source does not say what was timed. Rows whose whole job has its images and FLOPs "
-        "are divided."
+        f"The job of {year} is assumed: the source does not say what was timed. Rows are compared if their whole job "
+        "has the same images and FLOPs."
     )
-    yield f"Hardware and {year}'s software differ together: the ratio tells neither apart."
-    yield "A published time is one run without a spread: it is taken as exact, and the interval is of the measured side alone."
+    yield f"Hardware and software both differ from {year}: the ratio cannot separate their effects."
+    yield "A published time is one run without a spread: it is taken as exact, and the interval covers the measured side alone."
     if any(pair.published and pair.row.job_kind == "projected" for pair in pairs):
         yield (
-            "~ is projected, not measured: mean steady step x steps of the job, no evaluations in it, while the published "
-            "time is of a whole job."
+            "~ means projected, not measured: mean steady step x steps of the job, without evaluations, while the published "
+            "time covers a whole job."
         )
 
 
 def _list_doubts(pair: RowRatio) -> Iterator[tuple[SideName, Row, Doubt]]:
-    """List the doubts about the ratio; a doubt about the whole job's time is none about a ratio of steps."""
+    """List the doubts about the ratio; doubts about the whole job's time do not apply to a ratio of steps."""
     for side, row in pair.rows:
         yield from ((side, row, doubt) for doubt in row.doubts if pair.published or doubt.code != "projected")
 
@@ -379,8 +377,8 @@ def _list_doubts(pair: RowRatio) -> Iterator[tuple[SideName, Row, Doubt]]:
 def _rules(found: SideComparison) -> Iterator[str]:
     low, high = 1 / (1 + found.tolerance), 1 + found.tolerance
     yield (
-        "A ratio above 1 means that new is faster. FASTER, SLOWER: the whole 95 % interval lies above 1, below 1. SAME: "
-        f"all of it lies within {low:.4g}–{high:.4g} (tolerance {100 * found.tolerance:g} %). UNCLEAR: none of these, or "
+        "A ratio above 1 means that new is faster. FASTER, SLOWER: the whole 95 % interval is above 1, below 1. SAME: "
+        f"all of it is within {low:.4g}–{high:.4g} (tolerance {100 * found.tolerance:g} %). UNCLEAR: none of these, or "
         "fewer than 3 processes."
     )
     known = [pair for pair in found.pairs if pair.ratio and pair.ratio.low is not None]
@@ -390,8 +388,8 @@ def _rules(found: SideComparison) -> Iterator[str]:
     by_chance = [pair for pair in known if not pair.published]
     if by_chance:
         yield (
-            f"Chance: of {len(by_chance)} interval{'' if len(by_chance) == 1 else 's'} at 95 %, about {len(by_chance) / 40:.2g} "
-            "read FASTER and as many SLOWER where nothing changed."
+            f"By chance, of {len(by_chance)} interval{'' if len(by_chance) == 1 else 's'} at 95 %, about "
+            f"{len(by_chance) / 40:.2g} read FASTER and as many SLOWER even if nothing changed."
         )
 
 
@@ -403,7 +401,7 @@ def _format_value(value: FieldValue) -> str:
 
 UNPAIRED = TableSpec[Unpaired](
     "unpaired",
-    "Not compared: what only one side has",
+    "Not compared: rows that only one side has",
     (
         wording("side", "only in", 1, "side", name=""),
         PROCESSOR,

@@ -1,8 +1,8 @@
-"""Names and error texts as what they are, data: for each medium, the form in which it shows them as text.
+"""Escape names and error texts, so that each medium shows them as text.
 
 A ledger may come from anywhere. A processor in it may be called `<script>`, `=HYPERLINK(...)` or ten screens of control
-characters, and must do no more on a terminal, a page, a sheet or in a typesetter than stand there. Every function here
-takes any text whatever and raises nothing; those for one medium put the text on one line and leave its length alone.
+characters, and a terminal, a page, a spreadsheet or a typesetter must only show them. Every function here accepts any
+text and raises nothing; those for one medium put the text on one line and keep its length.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from cnnbench.plain_text import plain as plain
 from cnnbench.plain_text import printable as printable
 
 _BREAK = "<!-- -->"
-"""Shows nothing. A backslash does not stop GitHub from linking what follows an @: it looks at the text after rendering."""
+"""An invisible break. A backslash would not stop GitHub from linking what follows an @: it checks the rendered text."""
 _MARKDOWN = (
     (re.compile(r"[\\`*_~<>|\[\]&#]|!(?=\[)"), r"\\\g<0>"),
-    (re.compile(r"\$"), "<span>$</span>"),  # GitHub's manual for a dollar that is no formula's
+    (re.compile(r"\$"), "<span>$</span>"),  # as GitHub's manual writes a dollar outside formulas
     (re.compile(r"(?i)(?<=:)(?=//)|(?<=www)(?=\.)|(?<=@)(?=[^\W_])"), _BREAK),
     (re.compile(r"(?<=:)(?=[0-9_+\\-]*[a-z][a-z0-9_+\\-]*:)"), _BREAK),  # :name: would become a picture
-    (re.compile(r"^((?=[-+=]+(?: |$))|\d{1,9}(?=[.)](?: |$)))"), r"\1\\"),  # a list's mark, or a line under a heading
+    (re.compile(r"^((?=[-+=]+(?: |$))|\d{1,9}(?=[.)](?: |$)))"), r"\1\\"),  # a list's mark, or a heading's underline
 )
 
 
 def markdown(text: str) -> str:
-    """The text so that GitHub shows it as it is, in a paragraph, a list or a table's cell: no mark-up, link, mention or
-    formula. What cannot matter is not escaped.
+    """Escape a text so that GitHub shows it unchanged in a paragraph, a list or a cell.
+
+    Nothing in it becomes mark-up, a link, a mention or a formula. Harmless characters are not escaped.
     """
     line = plain(text, None)
     for pattern, replacement in _MARKDOWN:
@@ -83,28 +84,28 @@ _LATEX = re.compile(
 
 
 def latex(text: str) -> str:
-    """The text for LaTeX: what is a command, a ligature or unknown to pdflatex there, as a command that shows it.
+    """Escape a text for LaTeX: commands, ligatures and characters unknown to pdflatex become commands that show them.
 
-    Other letters than ASCII's stay: pdflatex knows Latin ones; those of other scripts need lualatex or xelatex.
+    Letters outside ASCII stay: pdflatex knows Latin ones; other scripts need lualatex or xelatex.
     """
     return _LATEX.sub(lambda found: _LATEX_COMMANDS[found.group()], plain(text, None))
 
 
 _FORMULA = re.compile(r"[\s\"'\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[ \"']*[\t\r]")
-"""How a cell begins that a spreadsheet calculates (OWASP, "CSV Injection"), full-width forms of = + - @ included."""
+"""The beginning of a cell that a spreadsheet would calculate (OWASP, "CSV Injection"), full-width = + - @ included."""
 
 
 def csv(text: str) -> str:
-    """The text as a cell that a spreadsheet shows: behind a ' where it would calculate it. Numbers are not for here."""
+    """Put a ' before a text that a spreadsheet would calculate, so that the cell shows it; not for numbers."""
     return ("'" if _FORMULA.match(text) else "") + plain(text, None)
 
 
 _NOT_XML = re.compile(r"[\ufffe\uffff]")
-"""What XML 1.0 has no place for, not even escaped, and `plain` lets pass: section 2.2, Char."""
+"""Characters that XML 1.0 forbids even when escaped, and `plain` keeps: section 2.2, Char."""
 
 
 def xml(text: str) -> str:
-    """The text on one line without a character that XML cannot hold; < & and quotes are for who writes the element."""
+    """Put a text on one line without characters that XML forbids; the writer of the element escapes < & and quotes."""
     return _NOT_XML.sub(UNSHOWN, plain(text, None))
 
 
@@ -114,9 +115,7 @@ _COMMAND_PROPERTY = _COMMAND_DATA | str.maketrans({":": "%3A", ",": "%2C"})
 
 
 def workflow_command(kind: str, title: str, message: str) -> str:
-    """A workflow command of GitHub's, `::error title=TITLE::MESSAGE`: it stays one line and one command, and the title ends
-    neither its property nor their list.
-    """
+    """Write GitHub's workflow command `::error title=TITLE::MESSAGE`, escaped so that it stays one line and one command."""
     shown = plain(title, None).translate(_COMMAND_PROPERTY)
     return f"::{kind} title={shown}::{plain(message, None).translate(_COMMAND_DATA)}"
 
@@ -125,13 +124,13 @@ _JSON_RAW = re.compile(rf"[\u2028\u2029{STEERING}]")
 
 
 def as_json(value: object, indent: int | None = None) -> str:
-    """JSON, readable and complete: what would steer a terminal is in it as \\uXXXX. Raises ValueError for inf and nan."""
+    """Write readable JSON with control characters for terminals as \\uXXXX. Raises ValueError for inf and nan."""
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     return _JSON_RAW.sub(_code, text)
 
 
 def json_in_html(value: object) -> str:
-    """JSON for a <script> element: nothing in it ends the element or begins a comment. Raises ValueError for inf and nan."""
+    """Write JSON for a <script> element that it can neither end nor comment out. Raises ValueError for inf and nan."""
     return re.sub(r"[<>&]", _code, as_json(value))
 
 

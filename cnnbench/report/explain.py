@@ -1,6 +1,6 @@
-"""An explained network in words: tables of its layers and output sides, and the same figures, all of them, for JSON; a
-slide's figures beside the right ones: what is printed and what follows from the layers, each mistake with its reason; and
-networks side by side: accuracy against activations, parameters and FLOPs, and what the lecture's conclusion says of two.
+"""Reports of `explain`: a network's layers and output sides, as tables and as JSON; a slide's printed figures beside those that
+follow from the layers, with the reason for each mistake; and networks side by side, with accuracy, activations, parameters,
+FLOPs and the lecture's conclusion about two of them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from cnnbench.workloads.lecture_slides import (
 
 FORMATS = "markdown, latex or json"
 COUNTED = (
-    "FLOPs: 2 for each multiply-accumulate of the convolutions and matrix products, and of nothing else; training is the "
-    "forward pass, the gradients of the weights and the gradients of the inputs, except that the first layer with weights "
+    "FLOPs: 2 for each multiply-accumulate of the convolutions and matrix products, nothing for other operations; training is "
+    "the forward pass, the gradients of the weights and the gradients of the inputs, except that the first layer with weights "
     "needs no gradient of its input."
 )
 STORED = (
@@ -38,18 +38,18 @@ STORED = (
 
 
 def build(found: Explanation) -> Report:
-    """The layers with their totals, how each output side follows, pre-training where there is one, and what is counted."""
+    """Report the layers with totals, the formula of each output side, pre-training if any, and what is counted."""
     total, words = found.total, {"name": found.workload.name}
     tables = [build_table(LAYERS, groups=[(found.workload.title, (*found.layers, total))], words=words)]
     sides = []
     for layer in found.layers:
-        which = ("",) if len(layer.sides) == 1 else (", height", ", width")  # said only where they differ
+        which = ("",) if len(layer.sides) == 1 else (", height", ", width")  # named only where they differ
         sides += [LabelledSide(f"{layer.label}{name}", side) for name, side in zip(which, layer.sides, strict=False)]
     if sides:
         tables.append(build_table(SIDES, sides, words=words))
     kinds = f"{units.count(total.weights)} weights and {units.count(total.biases)} biases"
     if found.workload.declared is not None:
-        kinds = "weights and biases, not told apart in a network of torch modules"
+        kinds = "weights and biases, which a network of torch modules does not count separately"
     summary = (
         f"{units.count(total.parameters)} parameters: {kinds}, {units.count(total.parameter_bytes)} bytes in float32."
     )
@@ -62,19 +62,19 @@ def build(found: Explanation) -> Report:
 
 
 def shape_text(shape: Shape) -> str:
-    """As the lecture writes it, height x width x channels: (32, 28, 28) is `28x28x32`."""
+    """Write a shape as the lecture does, height x width x channels: (32, 28, 28) is `28x28x32`."""
     return "x".join(str(side) for side in (*shape[1:], *shape[:1]))
 
 
 def fill_formula(side: OutputSide) -> str:
-    """The formula with the numbers in it: `floor((5 - 4 + 2*2) / 1) + 1 = 6`, `ceil(7 / 2) = 4`."""
+    """Fill the numbers into the formula: `floor((5 - 4 + 2*2) / 1) + 1 = 6`, `ceil(7 / 2) = 4`."""
     if side.same:
         return f"ceil({side.input} / {side.stride}) = {side.output}"
     return f"floor(({side.input} - {side.filter} + 2*{side.before}) / {side.stride}) + 1 = {side.output}"
 
 
 def side_lines(side: OutputSide) -> tuple[str, ...]:
-    """How the side follows, in sentences: the formula, SAME's padding, and what the filter never reaches."""
+    """Explain an output side in sentences: the formula, SAME's padding, and what the filter never reaches."""
     padded = side.before + side.input + side.after
     lines = [f"o = floor((i - f + 2p) / s) + 1 = {fill_formula(side)}"]
     if side.same:
@@ -89,12 +89,12 @@ def side_lines(side: OutputSide) -> tuple[str, ...]:
 
 
 def padding_text(side: OutputSide) -> str:
-    """`1` where it is the same on both sides, else `0 and 1`: left or top, right or bottom."""
+    """Write the padding as `1` if it is equal on both sides, else as `0 and 1`: left or top, right or bottom."""
     return str(side.before) if side.before == side.after else f"{side.before} and {side.after}"
 
 
 class LabelledSide(NamedTuple):
-    """A layer's output side; the label says which of two where they differ."""
+    """A layer's output side; if height and width differ, the label names which one it is."""
 
     label: str
     side: OutputSide
@@ -103,12 +103,12 @@ class LabelledSide(NamedTuple):
 def count_column(
     key: str, title: str, unit: str, priority: int, text: Callable[[int], str] = units.count
 ) -> ColumnSpec[Any]:
-    """Declare a column of the counts that have its key as their name."""
+    """Declare a column of counts; its key is the name of the attribute it shows."""
     return figure(key, title, priority, key, text, unit=unit)
 
 
 def _count_values(number: int) -> str:
-    """Format a width; a total has none."""
+    """Format a layer's width; a total has no width."""
     return units.count(number) if number else ""
 
 
@@ -155,7 +155,7 @@ PRETRAINING = TableSpec[PretrainedLayer](
     "pretraining",
     "{name}, pre-training, one example",
     (LABEL, *_PRETRAINED),
-    group=lambda each: "each hidden layer learns to give back what it is given, before the network above is trained",
+    group=lambda each: "each hidden layer learns to reproduce its input, before the network above is trained",
 )
 
 
@@ -167,14 +167,14 @@ def _explain_pretraining(found: Explanation) -> tuple[Table, Note]:
     rule = (
         "Pre-training of a layer with a inputs and h outputs: 10ah FLOPs, encoder and decoder 2ah each forward, the "
         "gradients of both weights and of the code 2ah each; the layers below run forward only. With its "
-        f"{epochs} epochs a layer, each example costs {units.count(epochs * found.pretraining_flops)} FLOPs before "
+        f"{epochs} epochs per layer, each example costs {units.count(epochs * found.pretraining_flops)} FLOPs before "
         "training begins."
     )
     return build_table(PRETRAINING, [*lines, total], words={"name": found.workload.name}), Note("rule", rule)
 
 
 def document(found: Explanation) -> Document:
-    """Every figure of an explained network as one object; keys carry units, shapes are (channels, height, width)."""
+    """Collect every figure of a network in one object; keys carry units, shapes are (channels, height, width)."""
     workload = found.workload
     pretraining = workload.pretraining and {
         "epochs": workload.pretraining.epochs,
@@ -202,7 +202,7 @@ def document(found: Explanation) -> Document:
 
 
 def side_document(side: OutputSide) -> Document:
-    """One output side with what it follows from."""
+    """Describe one output side with the sizes it follows from."""
     return {
         "input": side.input,
         "filter": side.filter,
@@ -225,7 +225,7 @@ SOURCE = '"Machine Learning to Deep Learning_3", 2017'
 
 @dataclass(frozen=True)
 class SlideFigure:
-    """One figure of the slide beside the right one; `printed` is None where the slide has none there."""
+    """One figure of the slide beside the right one; `printed` is None where the slide is blank."""
 
     where: str
     what: str
@@ -234,12 +234,12 @@ class SlideFigure:
 
     @property
     def printed_text(self) -> str:
-        """As the slide prints it."""
+        """The figure as the slide prints it."""
         return units.NOT_AVAILABLE if self.printed is None else self.printed.text
 
     @property
     def erratum(self) -> str | None:
-        """Describe the slide's mistake, where it has one here."""
+        """The description of the slide's mistake in this figure; None if it is right."""
         printed = self.printed
         if printed is None or not printed.reason:
             return None
@@ -259,7 +259,7 @@ class SlideRow(NamedTuple):
 
 
 def list_slide_rows(found: Explanation, slide: Slide) -> list[SlideRow]:
-    """The slide's rows in its order, then its totals: values, and bytes in float32."""
+    """List the slide's rows in its order, then its totals: values, and bytes in float32."""
     total = found.total
     layers = (
         (
@@ -283,7 +283,7 @@ def list_slide_rows(found: Explanation, slide: Slide) -> list[SlideRow]:
 
 
 def build_slide(found: Explanation, slide: Slide, also: Explanation | None) -> Report:
-    """The slide as a table, the reasons below. `also`: the variant of the network that another slide draws."""
+    """Report the slide as a table, with the reasons below. `also` is the variant of the network on another slide."""
     every = list_slide_rows(found, slide)
     figures = [each for row in every for each in row]
     wrong = [each for each in figures if each.erratum]
@@ -342,12 +342,12 @@ def _describe_figure(figure: SlideFigure) -> Document:
 
 
 def build_tradeoff(contenders: Sequence[Contender], missing: Mapping[str, str], problems: Sequence[str] = ()) -> Report:
-    """The table and its notes, and the same figures as one object, with ratios to the first workload.
+    """Report the table and its notes, and the same figures as one object, with ratios to the first workload.
 
-    `missing` says of each workload without an accuracy what to run for one.
+    `missing` names for each workload without an accuracy the command that measures one.
     """
     base = contenders[0].workload.name
-    table = build_table(TRADEOFF, groups=[(f"of one example; below each figure its ratio to {base}'s", contenders)])
+    table = build_table(TRADEOFF, groups=[(f"per example; below each figure its ratio to {base}'s", contenders)])
     errors = conclusion(contenders)
     wrong = {"printed": CONCLUSION, "printed_memory_ratio": printed_memory_ratio(), "why_wrong": list(errors)}
     counted = (COUNTED, STORED)
@@ -397,12 +397,12 @@ TRADEOFF = TableSpec[Contender](
 _SLIDE = Note(
     "reference",
     "The slide's accuracies are as printed. Its 100 % is where the published notebook stops: 200 random test images all "
-    "right; that is a rule for stopping, and no accuracy on the 10,000.",
+    "right; that is a rule for stopping, not an accuracy on the 10,000.",
 )
 _BEST = Note(
     "rule",
     "Accuracy is the best recorded on all test images of MNIST, whatever the batch, optimiser and number of steps; the "
-    "interval is Wilson's, of the test images' sampling alone.",
+    "interval is Wilson's, for the sampling of test images alone.",
 )
 
 
@@ -415,8 +415,9 @@ def _accuracy(best: BestAccuracy | None) -> Cell:
 
 
 def conclusion(contenders: Sequence[Contender]) -> tuple[str, ...]:
-    """What the lecture's concluding slide says of its two networks and why it is wrong; nothing unless the first is its
-    MLP and its CNN is among the others.
+    """Correct what the lecture's concluding slide claims about its two networks.
+
+    Empty unless the first contender is the lecture's MLP and its CNN is among the others.
     """
     small, large = CONCLUSION_WORKLOADS
     other = next((each for each in contenders if each.workload.name == large), None)

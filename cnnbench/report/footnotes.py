@@ -1,4 +1,4 @@
-"""What stands under the tables: the rules the figures follow, why some are n/a, and what a reader must not overlook."""
+"""The notes under the tables: the rules behind the figures, the reasons for n/a, and what a reader must not overlook."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ MOST_PROBLEMS = 20
 
 
 class Sources(TypedDict, total=False):
-    """What a report has beside its rows: what was odd on the way, and the final digests of the ledgers by run."""
+    """What a report needs beside its rows: problems found while loading, and the final digests of the ledgers by run."""
 
     problems: Sequence[str]
     digests: Mapping[str, str]
 
 
 def name_sources(problems: Sequence[str] = (), digests: Mapping[str, str] | None = None) -> dict[str, list[str]]:
-    """The sources as a report's options, from which the audit makes it again."""
+    """Write the sources as options of a report, from which the audit makes it again."""
     return {"runs": sorted(digests or {}), "problems": list(problems)}
 
 
 def list_clocks(jobs: Iterable[Job]) -> str:
-    """The clock rules of these jobs."""
+    """Join the clock rules of these jobs."""
     return "; ".join(CLOCKS[name] for name in sorted({job.clock for job in jobs}))
 
 
 def build_row_notes(row: Row) -> Iterator[str]:
-    """Yield what a reader of this row alone must know."""
+    """Yield the notes that a reader of this row alone needs."""
     yield from (f"{figure} n/a: {plain(reason)}" for figure, reason in _missing(row))
     if row.accuracy and row.accuracy.data == "synthetic":
         yield "accuracy is on synthetic digits"
@@ -61,7 +61,7 @@ def build_row_notes(row: Row) -> Iterator[str]:
 def build(
     comparison: Comparison, published_rows: Sequence[PublishedResult], **sources: Unpack[Sources]
 ) -> tuple[Note, ...]:
-    """All notes in the order they are printed: what could mislead first, then rules, gaps, sources, conditions."""
+    """Build all notes in printing order: what could mislead first, then rules, gaps, sources, conditions."""
     rows = comparison.rows
     doubts = ((doubt, f"{_name(row)} {naming.short_name(row.job, size=True)}") for row in rows for doubt in row.doubts)
     gaps = name_each((gap, f"{_name(row)} {row.job.precision}") for row in rows for gap in _missing(row))
@@ -76,7 +76,7 @@ def build(
 
 
 def keep_first(*notes: Note) -> tuple[Note, ...]:
-    """Keep each note once, where it first stands."""
+    """Keep each note once, at its first place."""
     return tuple(dict.fromkeys(notes))
 
 
@@ -87,13 +87,13 @@ def name_each(found: Iterable[tuple[GroupKey, str]]) -> Iterator[tuple[GroupKey,
 
 
 def join_names(names: Iterable[str], most: int = 4, separator: str = "; ") -> str:
-    """The first names and how many more."""
+    """Join the first `most` names and count the rest."""
     own = list(names)
     return separator.join(own[:most]) + (f" and {len(own) - most} more" if len(own) > most else "")
 
 
 def build_doubt_notes(found: Iterable[tuple[Doubt, str]]) -> tuple[Note, ...]:
-    """Each doubt once, with the names of the rows it is about."""
+    """Write each doubt once, with the names of the rows it is about."""
     named = name_each(((doubt.message, doubt.remedy), name) for doubt, name in found)
     return make_notes("doubt", (f"Doubt ({names}): {plain(message)}. {remedy}" for (message, remedy), names in named))
 
@@ -106,31 +106,33 @@ def _warnings(rows: Sequence[Row]) -> Iterator[Note]:
     if any(row.job.data == "synthetic" for row in rows):
         yield Note(
             "warning",
-            "SYNTHETIC DATA: the digits were made by a procedure, they are not MNIST. Times are the real work's; "
-            "accuracies compare with no others. For MNIST: cnnbench data fetch.",
+            "SYNTHETIC DATA: the digits were generated, they are not MNIST. Times are those of the real work; "
+            "accuracies cannot be compared with any other. For MNIST: cnnbench data fetch.",
         )
     for row in rows:
         name = f"{_name(row)}, {naming.short_name(row.job)}"
-        # What a device cannot do is an answer; it misleads nobody, and stands with the figures that are n/a.
+        # An unsupported job is an answer, which misleads nobody: it is listed with the figures that are n/a.
         kind: NoteKind = "missing" if set(row.outcomes) <= {"unsupported"} else "warning"
         yield from make_notes(kind, (f"{name}: {plain(failure)}" for failure in row.failures))
         for torch, other in _find_other_torch(row):
             yield Note("warning", f"{name}: torch {torch}, its baseline torch {other}")
     if any(row.protocol != PROTOCOL for row in rows):
-        yield Note("warning", "Rows of another protocol (timing rule) stand apart and do not compare with these.")
+        yield Note(
+            "warning", "Rows of another protocol (timing rule) are listed separately and cannot be compared with these."
+        )
 
 
 def _find_other_torch(row: Row) -> list[tuple[str, str]]:
-    """The row's torch and its baseline's, where they differ."""
+    """Find the row's torch and its baseline's, if they differ."""
     own, other = row.software.torch, row.speedup and row.speedup.baseline_torch
     return [] if other in (None, own) else [(plain(own), plain(other))]
 
 
 def _write_rules(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
-    """How the figures shown are to be read."""
+    """Yield the rules for reading the figures shown."""
     training = [row for row in rows if row.job.workload != "gemm"]
     if any(row.job_kind == "projected" and row.job_seconds for row in training):
-        yield "~ is projected, not measured: mean steady step x steps of the job, no evaluations in it."
+        yield "~ means projected, not measured: mean steady step x steps of the job, without evaluations."
     yield from _write_target_rules(training)
     baselines = sorted({name for row in training if (name := name_baseline(row))})
     if baselines:
@@ -155,25 +157,26 @@ def _write_rules(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
 
 
 def _write_target_rules(rows: Sequence[Row]) -> Iterator[str]:
-    """What holds for all figures of rows to a target, and for those of rows that are pre-trained: that FLOP/s are of the
-    fine-tuning, and what a whole job of fixed length comes to; once a network and batch.
+    """Yield the rules for rows to a target and for pre-trained rows.
+
+    FLOP/s of the latter are those of fine-tuning; the FLOPs of a whole job are given once per network and batch.
     """
     own = [row for row in rows if row.job.clock == "accuracy"]
     if own:
         yield (
             "Time to accuracy is over seeds: the median with its distribution-free interval (order statistics, at least 95 %, "
-            f"from {MINIMUM_FOR_MEDIAN} seeds on). A seed that missed the target counts in n, in the median as later than "
-            "all others; then there is no mean and no slowest. What crashed is no seed."
+            f"from {MINIMUM_FOR_MEDIAN} seeds on). A seed that missed the target counts in n, and in the median as later "
+            "than all others; mean and slowest are then unknown. A crashed process does not count as a seed."
         )
     if any(row.speedup for row in own):
         yield (
-            "Speed-ups of rows to a target are of their mean step: how many steps a seed needs is chance in the seed, not "
-            "speed of the processor."
+            "Speed-ups of rows to a target compare their mean steps: how many steps a seed needs is chance, not speed of the "
+            "processor."
         )
     if any(row.accuracy for row in own):
         yield (
-            "Test accuracy of a row to a target is that of the evaluations that reached it: not below the target by "
-            "construction."
+            "Test accuracy of a row to a target comes from the evaluations that reached it, so it is never below the "
+            "target."
         )
     lengths: dict[str, str] = {}
     for row in rows:
@@ -191,7 +194,7 @@ def _write_target_rules(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _missing(row: Row) -> list[tuple[str, str]]:
-    """What of the row is n/a, in a note's words, and why."""
+    """List the row's figures that are n/a, in a note's words, with the reasons."""
     wanted = ("peak", "achieved") if row.job.workload == "gemm" else row.missing
     gaps = {each.column_key: each.gap for each in metrics.METRICS if each.gap and each.column_key in row.missing}
     # The gap of the ceiling comes first, since most others follow from it.
@@ -200,7 +203,7 @@ def _missing(row: Row) -> list[tuple[str, str]]:
 
 
 def build_published_notes(published_rows: Sequence[PublishedResult]) -> Iterator[Note]:
-    """Yield the published rows' notes; a clause that several rows share is said once."""
+    """Yield the published rows' notes; a clause that several rows share is printed once."""
     if not published_rows:
         return
     clauses = {found.published.processor: (found.published.note or "").split("; ") for found in published_rows}
@@ -208,7 +211,7 @@ def build_published_notes(published_rows: Sequence[PublishedResult]) -> Iterator
     source = "; ".join(map(plain, (published_rows[0].published.source, *shared)))
     yield Note("reference", f"{published_rows[0].published.year}: {source}.")
     for row in (found.published for found in published_rows):
-        # What stands on the slide, where it differs from the figure shown.
+        # The slide's own text, if it differs from the figure shown.
         flops, speedup = row.printed_flops_per_second, row.printed_speedup
         same = flops and f"{flops / 1e9:g} GFLOPS"
         printed = [] if row.printed_flops_text in (None, same) else [f'"{row.printed_flops_text}"']
@@ -223,7 +226,7 @@ def build_published_notes(published_rows: Sequence[PublishedResult]) -> Iterator
 
 
 def build_problem_notes(problems: Iterable[str]) -> tuple[Note, ...]:
-    """The first ones and how many more: a damaged ledger has one a line, and they would bury the rest."""
+    """List the first problems and count the rest: a damaged ledger has one per line, which would bury other notes."""
     own = sorted(set(problems))
     more = len(own) - MOST_PROBLEMS
     last = [f"... and {more} more problems in these files."] if more > 0 else []
@@ -233,9 +236,10 @@ def build_problem_notes(problems: Iterable[str]) -> tuple[Note, ...]:
 def build_conditions(
     rows: Sequence[Row], remedy: str = "", problems: Iterable[str] = (), digests: Mapping[str, str] | None = None
 ) -> Iterator[Note]:
-    """Yield the conditions of each run the rows are of, a line a run (again for each of its rows); with a remedy, how many rows
-    have other runs, which are not shown, and how to see them; where each ledger ended when this was made, which is what
-    `cnnbench audit` checks the ledger by; and what was odd on the way.
+    """Yield the conditions of the runs behind these rows, one line per run, and the problems found while loading.
+
+    With a remedy, a note counts the rows with other runs, which are not shown, and tells how to see them. With digests, a line
+    per ledger has its final digest, by which `cnnbench audit` checks the ledger.
     """
     for row in sorted(rows, key=attrgetter("machine.id", "created_at", "run_id")):
         software, machine = row.software, row.machine

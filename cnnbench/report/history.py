@@ -1,5 +1,5 @@
-"""Recorded runs as reports: rows over all of them, oldest first; a run compared with a saved baseline; the list of baselines, and
-one with its runs and rows.
+"""Reports of recorded runs: each row over all runs, oldest first; a run compared with a saved baseline; the list of baselines;
+one baseline with its runs and rows.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ _IDENTITY = {
     **{name: f"job.{name}" for name in ("workload", "batch_size", "size", "precision", "device", "threads", "clock")},
     "row_key_sha256": lambda each: digest(each.job.row_key),
 }
-"""The raw values that say which row a line is about."""
+"""The raw values that identify a line's row."""
 _JOB_FIELDS = ("device", "threads", "workload", "batch_size", "size", "precision")
 PREDICTION_OUTCOMES = {-1: "faster than predicted", 0: "as predicted", 1: "slower than predicted"}
 
 
 def commit_cell(software: Software) -> Cell:
-    """The commit's beginning, the version where there is none, and whether files were changed since."""
+    """Show the commit's beginning, or the version without a commit, and note local changes."""
     commit, dirty = software.git_commit, software.git_dirty
     text = plain(commit)[:10] if commit else f"cnnbench {plain(software.cnnbench)}"
     details = ("with local changes",) if commit and dirty else ()
@@ -61,7 +61,7 @@ def commit_cell(software: Software) -> Cell:
 
 
 def build(found: Sequence[Series], problems: Iterable[str]) -> Report:
-    """A table with a group a row. The same runs in any order give an equal report."""
+    """Report the history in a table with one group per row. The same runs in any order give an equal report."""
     table = build_table(HISTORY, groups=zip(title_rows(found), (series.points for series in found), strict=True))
     points = [point for series in found for point in series.points]
     runs = {point.row.run_id for point in points}
@@ -70,10 +70,10 @@ def build(found: Sequence[Series], problems: Iterable[str]) -> Report:
     outside = judged - outcomes.count(PREDICTION_OUTCOMES[0])
     summary = f"{len(runs)} run{'' if len(runs) == 1 else 's'}, {len(found)} row{'' if len(found) == 1 else 's'}"
     if judged:
-        summary += f"; {outside} of {judged} times outside what the runs before predict, 5 % are by chance"
+        summary += f"; {outside} of {judged} times outside the prediction from earlier runs, 5 % are expected by chance"
     rules = (
         "A change is this run's step over the last one's, above 0 slower, with Welch's 95 % interval between processes; it "
-        "does not know the machine's drift from one run to the next, which `cnnbench check` cancels.",
+        "does not account for the machine's drift from one run to the next, which `cnnbench check` cancels.",
         f"Predicted: the range of 95 % of next runs, from {LEAST_RUNS} earlier runs on under the same conditions (Student's t "
         "on logs, n counts runs).",
     )
@@ -82,7 +82,7 @@ def build(found: Sequence[Series], problems: Iterable[str]) -> Report:
 
 
 def title_rows(found: Sequence[Series]) -> list[str]:
-    """Each row in words: its machine where there are several, what it did, and the timing rule where it is not today's."""
+    """Title each row with its machine if there are several, its work, and the timing rule unless it is today's."""
     several = len({series.machine_id for series in found}) > 1
     return [
         (f"{plain(series.machine_id)} · " if several else "") + naming.full_label(series.job, series.protocol)
@@ -91,7 +91,7 @@ def title_rows(found: Sequence[Series]) -> list[str]:
 
 
 def describe_changes(found: Sequence[FieldDifference]) -> str:
-    """`torch 2.12.0 to 2.13.0, driver 550 to 570`; empty where nothing changed."""
+    """Write the changes: `torch 2.12.0 to 2.13.0, driver 550 to 570`; empty if nothing changed."""
     return ", ".join(f"{each.field} {_format_value(each.base)} to {_format_value(each.new)}" for each in found)
 
 
@@ -105,13 +105,13 @@ def _describe_estimate(found: Estimate, span: Callable[[float, float], str]) -> 
 
 
 def signed_percent(ratio: float) -> str:
-    """A ratio as a change in percent with its sign: 1.023 is `+2.3`."""
+    """Format a ratio as a change in percent with its sign: 1.023 is `+2.3`."""
     text = f"{100 * (ratio - 1):+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text
 
 
 def describe_outcome(point: Point) -> str | None:
-    """Where the run fell against its prediction; None where nothing was predicted."""
+    """Compare a run's time with its prediction; None if nothing was predicted."""
     if point.predicted is None:
         return None
     first = geometric(point.steps[: point.predicted.processes])  # as many as its prediction was made for
@@ -194,14 +194,14 @@ HISTORY = TableSpec[Point](
 
 
 def page(report: Report, chart: Chart | None) -> Page:
-    """The report with the chart above its table."""
+    """Make a page of the report, with the chart above its table."""
     section = Section("history", "Over recorded runs", "", (chart,) if chart else (), report.tables)
     claim = tuple(note.text for note in report.notes if note.kind == "summary")
     return Page("cnnbench history", claim, (section,), report.notes)
 
 
 def _known_columns(known: str, *columns: ColumnSpec[Any]) -> Iterator[ColumnSpec[Any]]:
-    """Leave the columns without a figure, and without a raw value, in lines that lack what they are read from."""
+    """Show n/a in these columns, without raw values, in lines whose attribute `known` is None."""
 
     def leave_out(column: ColumnSpec[Any], each: Any) -> Cell:
         return Cell(units.NOT_AVAILABLE) if column.cell is None or getattr(each, known) is None else column.cell(each)
@@ -210,16 +210,18 @@ def _known_columns(known: str, *columns: ColumnSpec[Any]) -> Iterator[ColumnSpec
 
 
 def build_judgement(found: ScreeningResult, problems: Iterable[str]) -> Report:
-    """The judgement, a group a row; the most telling verdicts are counted first in the notes."""
+    """Report the judgement with one group per row; the notes count the most important verdicts first."""
     counts = Counter(each.status for each in found.findings)
     counts_text = ", ".join(f"{counts[status]} {status}" for status in MetricStatus if counts[status])
     ranges = sum(each.metric == STEP_METRIC and each.expected is not None and not each.note for each in found.findings)
-    notes = [Note("summary", f"{counts_text or 'nothing to judge'}. Stored are {_count_contents(found.baseline)}.")]
+    notes = [
+        Note("summary", f"{counts_text or 'nothing to judge'}. The baseline has {_count_contents(found.baseline)}.")
+    ]
     if any(run.run_id == found.run.run_id for run in found.baseline.runs):
-        own = "The run is one of the baseline's own: its times were accepted when it was saved, and are not judged."
+        own = "The run belongs to the baseline: its times were accepted when it was saved, and are not judged."
         notes.append(Note("warning", own))
     if found.advice is not None:
-        notes.append(Note("warning", f"A suspicion alone fails nothing. {plain(found.advice, None)}."))
+        notes.append(Note("warning", f"A suspicion alone does not fail the run. {plain(found.advice, None)}."))
     if ranges:
         chance = units.percent(1 - 0.95**ranges, 0)
         text = (
@@ -229,7 +231,9 @@ def build_judgement(found: ScreeningResult, problems: Iterable[str]) -> Report:
         notes.append(Note("rule", text))
     notes.append(Note("rule", "Counts and bytes are exact; the accuracy band holds 99.8 % of next runs."))
     if found.elsewhere:
-        notes.append(Note("missing", f"{found.elsewhere} stored rows are of other suites or options than this run's."))
+        notes.append(
+            Note("missing", f"{found.elsewhere} stored rows belong to other suites or options than this run's.")
+        )
     notes += make_notes("problem", map(plain, problems))
     words = {"run": plain(found.run.run_id), "name": found.baseline.name}
     return Report((build_table(JUDGEMENT, found.findings, words=words),), tuple(notes))
@@ -242,7 +246,7 @@ def _choose_text(metric: str) -> Callable[[float | None], str]:
 
 
 def _range_cell(key: str, found: Any, text: Callable[[float | None], str]) -> Cell:
-    """Show a range, which is its two ends or has them as attributes, in one text where they are equal."""
+    """Show a range, given as two ends or as an object with them; equal ends are printed once."""
     low, high = found if isinstance(found, tuple) else (getattr(found, "low", None), getattr(found, "high", None))
     shown = text(low)
     if low != high:
@@ -286,7 +290,7 @@ JUDGEMENT = TableSpec[MetricResult](
 
 @dataclass(frozen=True)
 class ListedBaseline:
-    """A name as found; `baseline` is None where it cannot be used, and `problem` says why."""
+    """A saved name; if it cannot be used, `baseline` is None and `problem` has the reason."""
 
     machine_id: str
     name: str
@@ -295,7 +299,7 @@ class ListedBaseline:
 
 
 def build_list(found: Sequence[ListedBaseline]) -> Report:
-    """All baselines there are, and what hinders those that cannot be used."""
+    """List all saved baselines, and the problems of those that cannot be used."""
     if not found:
         return Report(
             (), (Note("summary", "No baseline is stored; save one with `cnnbench check baseline save NAME`."),)
@@ -333,7 +337,7 @@ BASELINES = TableSpec[ListedBaseline](
 
 
 def build_contents(saved: SavedBaseline, runs: Sequence[NamedRun]) -> Report:
-    """One baseline: its rows with the ranges they give, and its runs, with what has become of the ledger of each."""
+    """Report one baseline: its rows with their ranges, and its runs with the present state of each ledger."""
     known = dict.fromkeys(item for row in saved.rows for item in row.conditions.items() if item[1] is not None)
     conditions = group_by(known, itemgetter(0)).items()
     measured = ", ".join(f"{name} {' or '.join(str(value) for _, value in values)}" for name, values in conditions)
@@ -356,7 +360,7 @@ def _count_contents(saved: SavedBaseline) -> str:
 
 
 def _count_column(metric: str) -> ColumnSpec[BaselineRow]:
-    """Declare the range of a metric that is exact."""
+    """Declare the column of an exact metric's range."""
     key = metric.replace(" ", "_")
 
     def cell(row: BaselineRow) -> Cell:

@@ -1,4 +1,4 @@
-"""What accuracies are worth, as tables: the lecture's "100 %", modes against the plain one, bands of recipes, claims."""
+"""Tables of accuracies: the lecture's "100 %", modes compared with the plain one, bands of recipes, claims."""
 
 from __future__ import annotations
 
@@ -50,42 +50,42 @@ def _make_report(
     asked: Mapping[str, object] | None = None,
     **sources: Unpack[Sources],
 ) -> Report:
-    """Put the conditions of these rows under the tables and notes; `asked` is the command and what was asked of it."""
+    """Put the conditions of these rows under tables and notes; `asked` is the command with its options."""
     options = {**asked, **footnotes.name_sources(**sources)} if asked else {}
     notes = footnotes.keep_first(*notes, *footnotes.build_conditions(rows, **sources))
     return Report(tuple(found), notes, options=options)
 
 
 def title(row: Row, processor: ProcessorCell) -> str:
-    """Name a row in words, over lines that are not rows themselves: the processor and its place, precision, work."""
+    """Title a group of lines about one row: processor, place, precision, work."""
     return f"{processor(row).one_line} · {row.job.precision} · {naming.work_label(row.job, row.protocol)}"
 
 
 def say_number(read: str, word: str) -> Callable[[Any], tuple[str, ...]]:
-    """Return what says beside a figure how many there are of these, where there are any."""
+    """Make the function that adds to a figure how many of these there are, if any."""
     return lambda each: (f"{number} {word}",) if (number := follow(each, read)) else ()
 
 
 def say_deviation(read: str) -> Callable[[Any], tuple[str, ...]]:
-    """Return what says beside a mean the standard deviation of one seed's accuracy, where it is known."""
+    """Make the function that adds to a mean the standard deviation of accuracy between seeds, if known."""
     return lambda each: () if (found := follow(each, read)) is None else (f"SD {_unsigned(found)}",)
 
 
-# The lecture's stopping rule: what it would have done, epoch by epoch, and what it did where it ran.
+# The lecture's stopping rule: what it would have done, epoch by epoch, and what it did in rows that ran it.
 
 
 class EpochLine(NamedTuple):
-    """The rule after one epoch of a row, or of no row but an assumed accuracy."""
+    """The stopping rule after one epoch, of a row or at an assumed accuracy."""
 
     row: Row | None
     epoch: Epoch
     sample: int
     identity: Mapping[str, Value]
-    """Raw values that say which row it is."""
+    """Raw values that identify the row."""
 
 
 def _true_accuracy(each: EpochLine) -> Cell:
-    """Show the share with its interval and n; of an assumed one the share alone."""
+    """Show the share with its interval and n; an assumed share is shown alone."""
     share = each.epoch.accuracy
     if each.row is None:
         return Cell(units.percent(share.value), {"true_accuracy": share.value})
@@ -147,7 +147,7 @@ STOPPED = TableSpec[Stop](
 
 
 def build_stopping(rows: Sequence[Row], processor: ProcessorCell, *, sample: int, **sources: Unpack[Sources]) -> Report:
-    """Build the report of these rows: a conclusion a row, the tables, and the conditions."""
+    """Build the report of these rows: one conclusion per row, the tables, and the conditions."""
     conclusions, found = build_stopping_tables(rows, processor, sample)
     shown = [each.row for each in predict_rows(rows, sample)]
     shown += [stop.row for stop in find_stops(rows)]
@@ -156,7 +156,7 @@ def build_stopping(rows: Sequence[Row], processor: ProcessorCell, *, sample: int
 
 
 def build_stopping_from_accuracy(accuracy: float, epochs: int, sample: int) -> Report:
-    """Build the same at one true accuracy, without records."""
+    """Build the report at one assumed true accuracy, without records."""
     found = predict_from_accuracy(accuracy, epochs, sample)
     right = f"right on {units.count(found[0].accuracy.value * TEST_IMAGES)} of {_ALL}"
     groups = [(f"a network {right}, epoch after epoch", [EpochLine(None, each, sample, {}) for each in found])]
@@ -169,8 +169,9 @@ def build_stopping_from_accuracy(accuracy: float, epochs: int, sample: int) -> R
 def build_stopping_tables(
     rows: Sequence[Row], processor: ProcessorCell, sample: int = SAMPLE
 ) -> tuple[list[str], list[Table]]:
-    """Build a conclusion a row, and what the rule would have done and, beside it, what it did; no table where no row looked at
-    all images every epoch.
+    """Build one conclusion per row, the table of what the rule would have done, and that of what it did.
+
+    There are no tables unless a row evaluated all images after every epoch.
     """
     conclusions, groups = [], []
     for each in predict_rows(rows, sample):
@@ -193,7 +194,7 @@ def build_stopping_tables(
 
 
 def _write_conclusion(epochs: Sequence[Epoch], sample: int, where: str) -> str:
-    """One sentence: by which epoch the rule has stopped with which chance, at which true accuracy."""
+    """Write one sentence: the epoch by which the rule has probably stopped, the chance, and the true accuracy there."""
     clauses = [
         f"by epoch {each.number} with probability {units.chance(each.stopped)}, at a true accuracy of "
         f"{units.percent(each.accuracy.value)}"
@@ -204,7 +205,7 @@ def _write_conclusion(epochs: Sequence[Epoch], sample: int, where: str) -> str:
 
 
 def write_stopping_rules(sample: int = SAMPLE) -> tuple[Note, ...]:
-    """How the figures come about."""
+    """Write how the figures are derived."""
     drawn = units.count(sample)
     rules = (
         f"Chance: {drawn} of the {_ALL} test images are drawn after each epoch, without replacement and independently of "
@@ -225,8 +226,8 @@ CONVERGENCE_RULES = make_notes(
         "division) of the same job in the same place, in percentage points (pp), with both one-sided 95 % bounds: Student's t "
         "on the differences where both have the same seeds, else Welch's. One image of the 10,000 is 0.010 pp.",
         "Learns as well: the lower bound is above minus the margin. Learns worse: the upper bound is below it, or a seed of "
-        "the mode diverged and none of the plain mode's did. Undecided: neither; the seeds said are a side's, for a decision "
-        "with a chance of 80 %, were difference and spread as they seem.",
+        "the mode diverged and none of the plain mode's did. Undecided: neither; the seeds printed are those per side for a "
+        "decision with a chance of 80 %, if difference and spread are as they seem.",
     ),
 )
 
@@ -243,7 +244,7 @@ def _seeds(each: ConvergenceResult) -> Cell:
 
 
 def _describe_verdict(each: ConvergenceResult) -> tuple[str, ...]:
-    """Say what decided, or how many seeds would."""
+    """Describe what decided the verdict, or how many seeds would decide it."""
     if each.decided_by_failures:
         return ("by the seeds that did not learn",)
     needed = f"about {units.count(each.seeds_needed)}" if each.seeds_needed else f"more than {units.count(MOST_SEEDS)}"
@@ -298,9 +299,9 @@ CONVERGENCE = TableSpec[ConvergenceResult](
 def build_convergence(
     rows: Sequence[Row], processor: ProcessorCell, *, margin: float | None, **sources: Unpack[Sources]
 ) -> Report:
-    """Build the report of these rows: the verdicts counted, the table, the rules, what could not be tested, and the conditions.
+    """Build the report of these rows: verdicts counted, the table, the rules, untested modes, and the conditions.
 
-    `margin` is a share; None is each workload's own. There is no table where nothing could be tested.
+    `margin` is a share; None stands for each workload's own. Without a tested mode there is no table.
     """
     tested, untested = compare_with_plain(rows, margin)
     verdicts = [each.verdict for each in tested]
@@ -316,7 +317,7 @@ def build_convergence(
 def build_convergence_tables(
     tested: Sequence[ConvergenceResult], processor: ProcessorCell, margin: float | None = None
 ) -> list[Table]:
-    """Build the table of what could be tested; none where nothing could."""
+    """Build the table of tested modes; empty if none could be tested."""
     asked = "" if margin is None else f" · a loss of {_unsigned(margin)} allowed"
 
     def mode(each: ConvergenceResult) -> Cell:
@@ -328,7 +329,7 @@ def build_convergence_tables(
 
 
 def list_untested(untested: Sequence[Untested], processor: ProcessorCell) -> tuple[Note, ...]:
-    """Each mode that could not be tested, and why."""
+    """List each mode that could not be tested, with the reason."""
     texts = (
         f"Not tested, {naming.step_label(each.row.job, ())} of {title(each.row, processor)}: {each.reason}."
         for each in untested
@@ -336,11 +337,11 @@ def list_untested(untested: Sequence[Untested], processor: ProcessorCell) -> tup
     return make_notes("missing", texts)
 
 
-# The accuracy that recipes end with, and what the open class claims: means over seeds, a group each run of a processor.
+# The final accuracy of recipes, and the claims of the open class: means over seeds, one group per run of a processor.
 
 
 def _seeds_column(read: str, word: str) -> ColumnSpec[Any]:
-    """Declare the number of seeds, and beside it of those that count in none of the figures."""
+    """Declare the number of seeds, with the number of those left out of every figure."""
     return figure(
         "seeds",
         "seeds",
@@ -367,10 +368,10 @@ MEAN_COLUMN: ColumnSpec[Any] = figure(
 BAND_RULES = make_notes(
     "rule",
     (
-        f"Accuracy: share of all {_ALL} test images that are right when training ends, one figure a seed. "
+        f"Accuracy: share of all {_ALL} test images that are right when training ends, one figure per seed. "
         f"Band: mean +- {WIDTH} standard deviations of a seed, outwards to whole images, of "
         f"{BAND_SEEDS} seeds or more.",
-        "Inside: every seed lies in the band that the workload has for this recipe (steps, batch, order).",
+        "Inside: every seed is in the band that the workload has for this recipe (steps, batch, order).",
     ),
 )
 
@@ -392,7 +393,7 @@ def _describe_outside(each: SeedSpread) -> Iterator[str]:
 
 
 def _band_column(key: str, title: str, read: str) -> ColumnSpec[SeedSpread]:
-    """Declare a band by its ends."""
+    """Declare a column that shows both ends of a band."""
     return figure(
         key,
         title,
@@ -452,11 +453,11 @@ BANDS = TableSpec[SeedSpread](
 
 
 def build_bands(found: Sequence[SeedSpread], processor: ProcessorCell, **sources: Unpack[Sources]) -> Report:
-    """The report of these spreads: the verdicts counted, the table, the rules, and the conditions."""
+    """Build the report of these spreads: the verdicts counted, the table, the rules, and the conditions."""
     verdicts = [_verdict_text(each) for each in found if each.known_band]
     recipes = "1 recipe" if len(found) == 1 else f"{len(found)} recipes"
     known = f"{len(verdicts)} with a known band, {verdicts.count('inside')} inside it with every seed"
-    summary = Note("summary", f"Of {recipes}: {known}.")
+    summary = Note("summary", f"{recipes}: {known}.")
     spec = replace(BANDS, group=lambda each: cells.title_run(each.row, processor))
     rows = [each.row for each in found]
     return _make_report([build_table(spec, found)], (summary, *BAND_RULES), rows, **sources)

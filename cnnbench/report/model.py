@@ -1,8 +1,8 @@
-"""Tables, charts and pages as values, without any format: what a renderer gets and all it needs.
+"""Tables, charts and pages as values, independent of any format: all that a renderer needs.
 
-And the same as plain data, without any looks, which is `page.json` and inside the HTML: each line of a table names the raw
-rows it is made of, each cell has its text and its raw values by name, each chart its marks. So a page can be derived again,
-and read by a program, without reading its sentences.
+`page_values` turns them into plain data, stored as `page.json` and inside the HTML: each line of a table names its raw rows,
+each cell has its text and its raw values by name, each chart its marks. So a page can be derived again, and read by a
+program, without parsing its sentences.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from cnnbench import __version__
 
 Value = str | int | float | bool | None
 RawValues = dict[str, Value]
-"""Values by their names, which have the unit."""
+"""Values by name; names carry units."""
 Datum = dict[str, Any]
-"""One row of a chart's data: field to value, in SI units. A `Value` each; what a field holds is known by its name."""
+"""One row of a chart's data: fields to values in SI units, each a `Value`."""
 Document = dict[str, Any]
 """An object of a JSON document; keys carry units."""
 RawRows = tuple[tuple[str, str], ...]
-"""Raw rows by name: each a run and the beginning of the SHA-256 of the row key."""
+"""Names of raw rows: a run id and the beginning of the SHA-256 of the row key."""
 LineKind = Literal["measured", "reference", "failed"]
 NoteKind = Literal["summary", "clock", "rule", "warning", "doubt", "missing", "reference", "run", "problem"]
 
@@ -46,7 +46,7 @@ def keep_notes(notes: Iterable[Note], *kinds: NoteKind) -> tuple[Note, ...]:
 
 @dataclass(frozen=True)
 class Column:
-    """A column's heading, and how soon it goes where there is no room: 1 never, the highest number first."""
+    """A column's heading, and its priority in narrow terminals: the highest number is dropped first, 1 never."""
 
     key: str
     title: str
@@ -56,18 +56,18 @@ class Column:
 
     @property
     def heading(self) -> tuple[str, ...]:
-        """The lines of the heading: the title's, then the unit where there is one."""
+        """The lines of the heading: the title, then the unit if it has one."""
         return (*self.title.split("\n"), *filter(None, (self.unit,)))
 
     @property
     def one_line(self) -> str:
-        """The title on one line, a word that was divided put together again: what the audit knows the column by."""
+        """The title on one line, hyphenated words joined again; the audit finds the column by it."""
         return " ".join(self.title.replace("-\n", "").split())
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure as text, its raw values in SI units by name, and what must stand beside it (interval, n, `projected`)."""
+    """A figure as text, its raw values in SI units by name, and its details (interval, n, `projected`)."""
 
     text: str
     values: Mapping[str, Value] = field(default_factory=dict)
@@ -75,28 +75,28 @@ class Cell:
 
     @property
     def one_line(self) -> str:
-        """The cell where there is only one line: `0:51:25 (0:50:02–0:52:50; projected, n=3)`."""
+        """The cell on one line: `0:51:25 (0:50:02–0:52:50; projected, n=3)`."""
         return f"{self.text} ({'; '.join(self.details)})" if self.details else self.text
 
     def add_details(self, *further: str) -> Cell:
-        """Return the cell with these details too, but for those that are empty."""
+        """Return the cell with these details added, empty ones left out."""
         return replace(self, details=(*self.details, *filter(None, further)))
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The cell where it has as many lines as it needs."""
+        """The cell on as many lines as it needs."""
         return (self.text, *self.details)
 
 
 @dataclass(frozen=True)
 class Line:
-    """A table's row: one cell a column, and what a reader of this row alone must know."""
+    """A table's row: one cell per column, and the notes that a reader of this row alone needs."""
 
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
     kind: LineKind = "measured"
     rows: RawRows = ()
-    """The raw rows it is made of, its own first."""
+    """The raw rows behind the line, its own first."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table. Its clock rule is one line and always printed."""
+    """A table with a title. Its clock rule is one line and always printed."""
 
     key: str
     title: str
@@ -117,7 +117,7 @@ class Table:
     columns: tuple[Column, ...]
     groups: tuple[RowGroup, ...]
     folded: bool = False
-    """Long, and a detail of the table before it: a page folds it up, a terminal leaves it out where it is not alone."""
+    """True for a long table of details: a page folds it up, a terminal leaves it out unless it is the only table."""
 
     @property
     def lines(self) -> tuple[tuple[str, Line], ...]:
@@ -126,31 +126,31 @@ class Table:
 
 
 FORMATS = "markdown, latex, csv or json"
-"""The formats of most commands that have no width, in words."""
+"""The formats of most commands that are not limited by the terminal's width, in words."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """The tables and the notes that stand under them."""
+    """Tables, and the notes below them."""
 
     tables: tuple[Table, ...]
     notes: tuple[Note, ...]
     document: Mapping[str, Any] | None = None
-    """What JSON prints in place of the tables: a report with one is made of no ledger, so no digest is at its end."""
+    """What JSON prints instead of the tables. A report with a document does not come from ledgers and ends without a digest."""
     other_formats: str = FORMATS
-    """What the command can print besides, in words, for a terminal that has no room for every column."""
+    """The other formats of the command, in words, to name on a terminal that is too narrow for every column."""
     options: Mapping[str, object] = field(default_factory=dict)
-    """What to make the report of again, for the audit: the command, its ledgers' runs, what the reader asked for."""
+    """What the audit needs to make the report again: the command, its ledgers' runs, the reader's options."""
     headline: tuple[str, ...] = ()
-    """What a terminal prints above the tables."""
+    """Sentences that a terminal prints above the tables."""
 
 
 @dataclass(frozen=True)
 class Chart:
     """A picture as data and a drawing of it, twice: for a wide page and for a narrow one (a phone).
 
-    `data` is what the chart shows, one flat value a mark, raw SI values with the unit in their name; both Vega-Lite
-    specifications draw the data set named `rows`, which is this. `alt` says in words what the picture shows.
+    `data` is what the chart shows, one flat object per mark, raw SI values with the unit in their name; both Vega-Lite
+    specifications draw it as the data set named `rows`. `alt` describes the picture in words.
     """
 
     key: str
@@ -164,7 +164,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page with its anchor `key`: a sentence that says what to see, then charts, tables, notes."""
+    """A part of a page with its anchor `key`: a sentence that tells the reader what to see, then charts, tables, notes."""
 
     key: str
     title: str
@@ -176,7 +176,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole report: what it claims in one or two sentences, its sections, and the notes under all tables."""
+    """A whole report: its claim in one or two sentences, its sections, and the notes under all tables."""
 
     title: str
     headline: tuple[str, ...]
@@ -185,7 +185,7 @@ class Page:
     headline_rows: RawRows = ()
     """The raw rows that the claim is about."""
     options: Mapping[str, object] = field(default_factory=dict)
-    """What to make the page of again, for the audit: its ledgers' runs and what the reader asked for."""
+    """What the audit needs to make the page again: its ledgers' runs and the reader's options."""
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -199,22 +199,22 @@ class Page:
 
     @property
     def warnings(self) -> tuple[Note, ...]:
-        """What could mislead, and so is above everything else."""
+        """Notes on what could mislead; they are printed above everything else."""
         return keep_notes(self.notes, "warning")
 
     @property
     def report(self) -> Report:
-        """The tables of figures and the notes alone, for the formats that have no sections."""
+        """The tables of figures and the notes, for formats without sections."""
         figures = tuple(table for table in self.tables if table.key != "method")
         return Report(figures, self.notes, options=self.options)
 
 
 PAGE_MARK = "cnnbench_page"
-"""The name by which a page's values are known; it has the version that made them."""
+"""The first key of a page's values; its value is the version of cnnbench that made them."""
 
 
 def page_values(made: Page | Report) -> Document:
-    """The page, or tables and notes that are no page, as data that JSON can hold."""
+    """Convert a page, or a report's tables and notes, to data for JSON."""
     if isinstance(made, Report):
         section = Section("tables", "", tables=made.tables, notes=made.notes)
         made = Page("", (), (section,), made.notes, options=made.options)
@@ -229,8 +229,9 @@ def page_values(made: Page | Report) -> Document:
 
 
 def shown_values(page: Page) -> Document:
-    """The same, small: without what is unknown, whose row a line is, which its rows name, and the data of the charts, which
-    are stored with each.
+    """Convert a page to data for JSON without what is unknown or repeated.
+
+    Left out are the values of each first cell, which the line's rows imply, and the data of charts, which each picture stores.
     """
     values = page_values(page)
     for section in values["sections"]:

@@ -1,4 +1,4 @@
-"""Profiles in words: each rung's step beside the others', taken apart by kind of work and by phase, and its top operators."""
+"""Reports of profiles: the rungs' steps side by side, broken down by kind of work and by phase, and the top operators."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, fi
 
 FORMATS = "markdown or json"
 LONGEST_NAME = 60
-"""Characters of an operator's name in a table: a kernel of a template library has hundreds. JSON has them all."""
+"""Characters of an operator's name in a table; template kernels have hundreds, and JSON has the whole name."""
 NO_MEASUREMENT = (
-    "A profile is no measurement: only the plain steps were timed without the profiler, in one process and through no gate; "
+    "A profile is not a measurement: only the plain steps were timed without the profiler, in one process, unchecked; "
     "nothing of this is kept in results/ or enters a table of speeds. Measure with cnnbench run."
 )
 IDLE = ("python and gaps", "device idle")
-"""Parts in which no operator ran."""
+"""Parts of a step in which no operator ran."""
 COST_RULE = (
     "The profiler's cost is unseen where the profiled step took no longer than the longest plain one. Parts add up to the mean "
     "of the profiled steps."
@@ -50,7 +50,7 @@ class Measured(NamedTuple):
 
 
 def report(shown: Sequence[ProfileResult], top: int) -> Report:
-    """For each device the rungs side by side, then each rung's `top` operators; last what the times are not."""
+    """Report the rungs side by side per device, then each rung's `top` operators, last the limits of these times."""
     tables = []
     measured = [Measured(each.rung, each.profile) for each in shown if each.profile is not None]
     for device in dict.fromkeys(rung.job.device for rung, _ in measured):
@@ -67,7 +67,7 @@ def report(shown: Sequence[ProfileResult], top: int) -> Report:
 
 
 def plain_step(profile: Profile) -> float:
-    """Seconds of a step without the profiler, the median."""
+    """Take the median seconds of a step without the profiler."""
     return statistics.median(profile.plain_seconds)
 
 
@@ -77,12 +77,12 @@ def profiled_step(profile: Profile) -> float:
 
 
 def profilers_cost(profile: Profile) -> float:
-    """How much longer the median step took under the profiler, as a share of the plain one."""
+    """Compute how much longer the median step took under the profiler, as a share of the plain one."""
     return profiled_step(profile) / plain_step(profile) - 1.0
 
 
 def _describe(shown: ProfileResult) -> Document:
-    """Every figure of a rung; keys carry units, times are of one step."""
+    """Collect every figure of a rung; keys carry units, times are of one step."""
     profile = shown.profile
     figures = profile and {
         "plain_step_seconds": plain_step(profile),
@@ -119,13 +119,13 @@ def _label(measured: Measured) -> str:
 
 
 def _cost_text(measured: Measured) -> str:
-    """A cost that plain steps differ by among themselves is none that was seen."""
+    """Write the profiler's cost, `unseen` if the profiled median is within the range of the plain steps."""
     unseen = profiled_step(measured.profile) <= max(measured.profile.plain_seconds)
     return "unseen" if unseen else f"{100 * profilers_cost(measured.profile):+.0f} %"
 
 
 def _longest_text(measured: Measured) -> str:
-    """Name the longest part in which something ran, where there is one."""
+    """Name the longest part in which something ran, if any."""
     groups = measured.profile.breakdown.groups
     longest = max(groups, key=lambda part: (part.name not in IDLE or not part.share, part.seconds))
     return f"{longest.name} {_share(longest.share)}"
@@ -157,7 +157,7 @@ def _side_by_side(heading: str, profiles: Sequence[Measured]) -> Table:
     breakdowns = [profile.breakdown for _, profile in profiles]
 
     def list_parts(names: Iterable[str], variants: Sequence[Sequence[Part]]) -> list[Sequence[str]]:
-        """List each part that any variant has, with its amount in every one."""
+        """List each part that any variant has, with its amount in every variant."""
         by_name = [{part.name: _amount(part.seconds, part.share) for part in parts} for parts in variants]
         known = (name for name in names if any(name in each for each in by_name))
         return [[name, *(each.get(name, "-") for each in by_name)] for name in known]
@@ -165,7 +165,7 @@ def _side_by_side(heading: str, profiles: Sequence[Measured]) -> Table:
     whole = ["the step", *(_amount(each.step_seconds, 1.0) for each in breakdowns)]
     groups = list_parts(get_args(Group), [each.groups for each in breakdowns])
     phases = list_parts((*get_args(StepPhase), "device idle"), [each.phases for each in breakdowns])
-    title = f"{heading}: a step taken apart, under the profiler"
+    title = f"{heading}: a step broken down, under the profiler"
     columns: list[ColumnSpec[Sequence[str]]] = [wording("part", "where the step's time goes", 1, itemgetter(0))]
     for number, (rung, _) in enumerate(profiles, 1):
         columns.append(figure(rung.name, rung.name, 1, itemgetter(number), unit="ms, share"))
@@ -195,7 +195,7 @@ def _operators(heading: str, what: str, operators: Sequence[Operator], top: int)
 
 
 def _shorten(operator: Operator) -> str:
-    """Leave out what most names begin with, and cut a long one."""
+    """Drop the prefix that most operators' names share, and cut a long name."""
     name = operator.name.removeprefix("aten::").removeprefix("autograd::engine::evaluate_function: ")
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
@@ -225,14 +225,15 @@ def _notes(shown: Sequence[ProfileResult], found: Sequence[Measured]) -> Iterato
 
 
 def _profile_notes(profile: Profile) -> Iterator[str]:
-    """List what the worker noted, where kernels overlap, so that the device's idle share is not what its operators leave, and
-    where steps of one kind differ so much that they were disturbed, and so were the profiled ones.
+    """Yield the worker's notes, a note if kernels overlap, and one if plain steps differ so much as to be disturbed.
+
+    With overlapping kernels the operators' shares do not add up to the device's busy share.
     """
     yield from profile.notes
     idle = profile.breakdown.device_idle_share
     left = sum(part.share for part in profile.breakdown.groups if part.name == "device idle")
     if idle is not None and abs(left - idle) >= 0.01:
-        yield f"kernels overlap, or stand under no operator: nothing ran on the device in {_share(idle)}"
+        yield f"kernels overlap, or belong to no operator: nothing ran on the device in {_share(idle)}"
     if max(profile.plain_seconds) >= 2 * min(profile.plain_seconds):  # on a quiet machine they differ by a few percent
         took = _ms_span(profile.plain_seconds, " to ")
         yield f"plain steps took {took} ms: the machine is busy, so profile again when it is quiet"

@@ -1,7 +1,7 @@
-"""A page as files: which there are, what is in each, and whether those on disk are current.
+"""A page as files: render each file, and find those on disk that are out of date.
 
-Text is compared byte by byte. Drawings are not, because fonts and renderer move their lines: a drawing is current when
-the digest of its data is. So a page with drawings inside is compared with each of them replaced by that digest.
+Text is compared byte by byte. Drawings are compared by the digest of their data, because fonts and the renderer move their
+lines; so a page with drawings inside is compared without them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SEAL = re.compile(rf"{re.escape(markdown.PAGE_DIGEST)}[0-9a-f]{{64}} -->")
 
 
 def render_file(page: Page, extension: Extension, *, static: bool) -> str:
-    """The page as one file of that kind."""
+    """Render the page as one file of that kind."""
     if extension == "html":
         return html.render(page, static=static)
     if extension == "md":
@@ -34,9 +34,9 @@ def render_file(page: Page, extension: Extension, *, static: bool) -> str:
 
 
 def render_folder(page: Page, *, static: bool) -> dict[str, str | bytes]:
-    """Every file of a folder by its name in it: page, document, tables, and the charts as SVG.
+    """Render every file of a folder by its name: page, document, tables, and the charts as SVG.
 
-    Where not `static` the page is the interactive one, and each chart is there as PNG and as Vega-Lite specification too.
+    Unless `static`, the page is interactive, and each chart is also there as PNG and as Vega-Lite specification.
     """
     files: dict[str, str | bytes] = {
         "index.html": html.render(page, static=static),
@@ -55,9 +55,9 @@ def render_folder(page: Page, *, static: bool) -> dict[str, str | bytes]:
 
 
 def render_undrawn(page: Page, name: str, *, static: bool) -> str | None:
-    """One file of the page by its ending, a folder's values and charts by their names there; None where there is none such.
+    """Render one file by its ending, or a folder's values or chart by its file name; None for an unknown chart.
 
-    Nothing is drawn: a drawing inside a page is empty, and a picture is the data stored in it.
+    Drawings are left out: inside a page they are empty, and a picture is only the data stored in it.
     """
     if name == VALUES:
         return values_file(page)
@@ -71,12 +71,12 @@ def render_undrawn(page: Page, name: str, *, static: bool) -> str | None:
 
 
 def values_file(page: Page) -> str:
-    """What the page shows, as its values."""
+    """Write the values of what the page shows."""
     return escaping.as_json(shown_values(sections.abridge(page))) + "\n"
 
 
 def find_stale(root: Path, wanted: Mapping[str, str | bytes]) -> list[tuple[Path, str]]:
-    """Find the files under the root that are missing, differ, or that this page no longer has, and why each is not current."""
+    """Find the files under the root that are missing, differ, or do not belong to this page, each with the reason."""
     found = [
         (root / name, why)
         for name, content in sorted(wanted.items())
@@ -84,11 +84,11 @@ def find_stale(root: Path, wanted: Mapping[str, str | bytes]) -> list[tuple[Path
     ]
     known = {root / name for name in wanted}
     extra = sorted(path for path in (root / CHARTS).glob("*") if path not in known)
-    return [*found, *((path, "no chart of this report") for path in extra)]
+    return [*found, *((path, "not a chart of this report") for path in extra)]
 
 
 def explain_difference(path: Path, wanted: str | bytes) -> str | None:
-    """Why the file is not current; None where it is."""
+    """Explain why a file is out of date; None if it is current."""
     if not path.is_file():
         return "is not there"
     if path.suffix in (".svg", ".png"):
@@ -103,6 +103,6 @@ def explain_difference(path: Path, wanted: str | bytes) -> str | None:
 
 
 def _comparable(page: str) -> str:
-    """The text without drawings; where it has some, without its seal too, which covers them."""
+    """Strip drawings from a text, and with them the seal, whose digest covers them."""
     bare, drawings = _DRAWING.subn("<svg>", page)
     return _SEAL.sub("", bare) if drawings else bare

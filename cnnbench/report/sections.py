@@ -1,6 +1,6 @@
-"""A whole page out of the comparison: which sections a template has, each with its charts, tables and notes.
+"""Make a whole page of the comparison: the sections of a template, each with its charts, tables and notes.
 
-A section whose records do not exist is left out. Nothing here knows a format.
+A section without records is left out. The result is independent of any format.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ MOST_MEASURED = 4
 
 
 CHARTS = (*rows.CHARTS, *sweeps.CHARTS, *processes.CHARTS)
-"""All charts of the page; each says in which section it is, and those of one section are in this order."""
+"""All charts of the page; each names its section, and a section shows its charts in this order."""
 
 
 class Price(NamedTuple):
-    """So much an hour for every row whose `MACHINE/DEVICE` begins with `key`; an empty key is for all rows."""
+    """A price per hour for every row whose `MACHINE/DEVICE` begins with `key`; an empty key applies to all rows."""
 
     key: str
     per_hour: float
@@ -56,7 +56,7 @@ class Price(NamedTuple):
 
 @dataclass(frozen=True)
 class PageRequest:
-    """What the reader asked for, beside the rows."""
+    """The reader's options for a page."""
 
     template: Literal["lecture", "full", "first screen"] = "full"
     title: str | None = None
@@ -72,13 +72,13 @@ SECTIONS = (
     (
         "training",
         "Every row",
-        "Rows divide one another only within a group: the same work, timed the same way.",
+        "Ratios compare rows of one group only: the same work, timed the same way.",
         ("training",),
     ),
     (
         "why",
         "Why not N times faster",
-        "Each step against the floors measured beside it; the largest floor is what binds.",
+        "Each step is compared with the floors measured beside it; the largest floor limits it.",
         ("bounds", "gemm"),
     ),
     (
@@ -90,14 +90,14 @@ SECTIONS = (
     (
         "scaling",
         "More than one device",
-        "One job dealt out to ranks, against one process: the same batch shared (strong) or the same batch on each (weak).",
+        "One job on several ranks and on one process: the ranks share its batch (strong) or each has one of its size (weak).",
         ("scaling", "copies"),
     ),
     ("sweeps", "Threads and batch sizes", "One thing varied, all else equal.", ()),
     (
         "resources",
         "Memory, energy, cost",
-        "High-water marks, never polls; energy only where a counter could be read.",
+        "Memory is a high-water mark, never polled; energy needs a counter that could be read.",
         ("resources", "cost"),
     ),
     ("learning", "Accuracy over time", "Speed without learning is worth nothing.", ("tta", "seeds")),
@@ -105,16 +105,16 @@ SECTIONS = (
     (
         "convergence",
         "Whether the faster modes learn as well",
-        "A mode may not buy speed with worse learning: one that does is doubted wherever its row stands.",
+        "A mode must not buy speed with worse learning: the rows of one that does carry a doubt in every table.",
         ("convergence",),
     ),
-    ("noise", "How sure", "What another process, or another minute, would have said.", ()),
+    ("noise", "How sure", "How far another process, or another minute, would have differed.", ()),
 )
-"""The sections of figures of the whole page: anchor, title, lead, and the keys of the tables. Charts name their section."""
+"""The sections of figures of a full page: anchor, title, lead, and the keys of the tables. Charts name their section."""
 
 
 def build(chart_data: ChartData, request: PageRequest) -> Page:
-    """The page of these rows. The same rows in any order give an equal page."""
+    """Build the page of these rows. The same rows in any order give an equal page."""
     comparison = chart_data.comparison
     page_notes = footnotes.build(
         comparison, comparison.published_rows, problems=request.problems, digests=request.digests
@@ -170,7 +170,7 @@ def _list_sections(chart_data: ChartData, request: PageRequest, page_notes: Sequ
 
 
 def build_comparison_page(compared: Report, rows: Sequence[Row], title: str) -> Page:
-    """The page of a comparison of two sides: what it comes to, row by row, what else differs, and the machines of both."""
+    """Build the page of a comparison of two sides: summary, row by row, other differences, and both sides' machines."""
     notes = compared.notes
     summary = tuple(note.text for note in keep_notes(notes, "summary"))
     others = keep_notes(notes, "rule", "missing", "reference", "problem")
@@ -197,13 +197,13 @@ def _build_figures(
 
 
 def _draw_charts(section: str, chart_data: ChartData) -> tuple[Chart, ...]:
-    """The section's charts that have something to show."""
+    """Draw the charts of a section that have data."""
     own = (spec for spec in CHARTS if spec.section == section)
     return tuple(draw_chart(spec, shown) for spec in own if (shown := spec.select(chart_data)).data)
 
 
 def _drop_empty(sections: Iterable[Section]) -> tuple[Section, ...]:
-    """The sections that have something to show."""
+    """Keep the sections that have charts, tables or notes."""
     return tuple(each for each in sections if each.charts or each.tables or each.notes)
 
 
@@ -218,7 +218,7 @@ def _machines(rows: Sequence[Row]) -> Section:
 
 
 def _files(page_notes: Sequence[Note]) -> list[Section]:
-    """The ledgers, with how to audit the page; nothing where it is made of none."""
+    """List the ledgers, with the command that audits the page; empty without ledgers."""
     runs = keep_notes(page_notes, "run")
     lead = "Everything above is made of these ledgers and nothing else."
     how = "cnnbench audit RESULTS PAGE derives every figure on a page again, with other code, and compares."
@@ -226,19 +226,19 @@ def _files(page_notes: Sequence[Note]) -> list[Section]:
 
 
 MOST_LINES = 300
-"""Lines of one table in a page: more are no longer read, make it slow, and GitHub cuts a page off at 512 KB."""
+"""Lines of one table in a page: nobody reads more, they slow the page down, and GitHub cuts a page off at 512 KB."""
 
 
 def abridge(page: Page) -> Page:
-    """The page as people read it: tables without empty columns and with at most about `MOST_LINES`; the files keep all.
+    """Shorten a page for people: tables lose empty columns and lines beyond about `MOST_LINES`; CSV and JSON keep all.
 
-    Of each long group the first lines stay (slowest first, as tables are ordered), the last, and evenly some between; the
-    group's title says how many it has.
+    A long group keeps its first lines (slowest first, as tables are ordered), its last, and some evenly between; the group's
+    title has their number.
     """
     has_resources = any(table.key == "resources" for table in page.tables)
 
     def shown(table: Table) -> Table:
-        # The page's table of resources has these too.
+        # The page's table of resources repeats these columns.
         elsewhere = {"host_peak", "device_peak"} if has_resources and table.key == "training" else set()
         return tables.abridge(_drop_columns(table, elsewhere), MOST_LINES)
 
@@ -247,7 +247,7 @@ def abridge(page: Page) -> Page:
 
 
 def _drop_columns(table: Table, elsewhere: set[str]) -> Table:
-    """The table without the columns that are elsewhere, and without those that say n/a in every row, which are named."""
+    """Drop the columns that are elsewhere, and those that are n/a in every row, which the clock rule then names."""
     kept, unknown = [], []
     for n, column in enumerate(table.columns):
         texts = {line.cells[n].text for _, line in table.lines}
@@ -266,7 +266,7 @@ def _drop_columns(table: Table, elsewhere: set[str]) -> Table:
     return replace(table, columns=tuple(table.columns[n] for n in kept), groups=tuple(groups), clock=clock)
 
 
-# How each figure came about: the clocks, and from which raw fields every column can be derived again by hand.
+# How each figure is derived: the clocks, and the raw fields from which every column can be derived again by hand.
 
 FORMULAS = TableSpec[Metric](
     "method",
@@ -283,7 +283,7 @@ FORMULAS = TableSpec[Metric](
 
 
 def _list_formulas(shown: set[str]) -> Iterator[Metric]:
-    # Some are listed only where their column is shown.
+    # Some are listed only if their column is shown.
     explained = [metric for metric in metrics.METRICS if metric.formula]
     yield from (metric for metric in explained if metric.always_explained)
     yield Metric(
@@ -300,14 +300,14 @@ METHOD = Note(
     "interleaved rounds with the seed in the ledger; warm-up steps are run and undone; the allocator is held, and "
     "every worker first proved that its synchronise waits.",
 )
-"""What holds for all rows, whatever their clock."""
+"""Rules for all rows, whatever their clock."""
 
 
-# What a job costs: its energy from the counter, its price from the reader's own rates an hour.
+# What a job costs: its energy from the counter, its price from the reader's rates per hour.
 
 
 def _job_energy(row: Row) -> Estimate | None:
-    """Joules of the whole job; None where a part of it is no step of those the counter was read around: pre-training."""
+    """Compute joules of the whole job; None with pre-training, whose steps the energy counter did not cover."""
     steps = None if row.pretraining_seconds else row.job.job_steps
     return None if row.energy is None or steps is None else row.energy.gross_joules.scaled(steps * row.job.batch_size)
 
@@ -348,15 +348,15 @@ COST = TableSpec[Row](
             mark=mark_projected,
         ),
     ),
-    "energy is joules an image, gross, times the job's images; cost is the time of the job at the price an hour given",
+    "energy is joules per image, gross, times the job's images; cost is the time of the job at the given price per hour",
     group=lambda row: "The whole job of each row",
 )
 
 
 def _build_costs(processor: ProcessorCell, rows: Sequence[Row], request: PageRequest) -> list[Table]:
-    """Build energy and price of the whole job, a line a row that has one of them; no table where no row has.
+    """Build the table of energy and price per whole job, with a line per row that has either; empty if none has.
 
-    The price an hour is that of the longest key that fits.
+    The price per hour comes from the longest key that fits.
     """
     kept = []
     for row in rows:
@@ -368,24 +368,24 @@ def _build_costs(processor: ProcessorCell, rows: Sequence[Row], request: PageReq
     several = len({(row.job.workload, row.job.batch_size, naming.deviations(row.job)) for row in kept}) > 1
 
     def named(row: Row) -> Cell:
-        """Name the processor, and the job where the table has several."""
+        """Name the processor, and the job if the table has several."""
         job = (f"{plain(row.job.workload)}, batch {row.job.batch_size}", ", ".join(naming.deviations(row.job)))
         return processor(row).add_details(*job) if several else processor(row)
 
     return [build_table(COST, kept, named=named, words={"currency": request.currency})] if kept else []
 
 
-# The machines side by side: what a result depends on, and where they differ.
+# The machines side by side: the facts that a result depends on, and where they differ.
 
 MOST_COLUMNS = 6
-"""Machines side by side; more of them stand below one another, a line each."""
+"""Most machines that are shown side by side; more of them get one line each."""
 
 
 def build_machine_table(rows: Sequence[Row]) -> Table | None:
-    """Build a column a machine with its software, a line a fact, `differs` where they are not all alike; None without rows.
+    """Build the table of machines, one column per machine, one line per fact, `differs` marked; None without rows.
 
-    Of several runs on one machine the newest speaks. More than six machines stand a line each, with the facts that differ
-    alone: what they share is said in the group's title.
+    The newest run on a machine supplies its facts. More than six machines get one line each, with only the facts that differ:
+    the group's title has those they share.
     """
     newest = {row.machine.id: row for row in sorted(rows, key=attrgetter("created_at", "run_id"))}
     names = sorted(newest)
@@ -410,16 +410,16 @@ def build_machine_table(rows: Sequence[Row]) -> Table | None:
 
 
 def _differs(fact: tuple[str, ...]) -> bool:
-    """Whether the fact, behind its name, is not the same on all machines."""
+    """Check whether a fact, given behind its name, differs between machines."""
     return len(set(fact[1:])) > 1
 
 
-# The first thing a reader sees: which processor is how much faster at what, how sure that is, and what holds it back. Each
-# sentence is made of cells of the page's own tables, so that what is claimed is printed, with its interval and n.
+# The first thing a reader sees: which processor is how much faster at what, how sure that is, and what limits it. Each
+# sentence is made from cells of the page's own tables, so that every claim is also printed with its interval and n.
 
 
 def write_headline(comparison: Comparison) -> tuple[str, ...]:
-    """One to three sentences; the best that the rows allow, down to "no process ended well"."""
+    """Write one to three sentences, the best that the rows allow, down to "no process ended well"."""
     best = find_headline_row(comparison)
     if best and tables.trains(best):
         return tuple(_compare(best, comparison))
@@ -460,11 +460,11 @@ def _choose_rows(rows: Sequence[Row]) -> list[Row]:
 
 
 def find_headline_row(comparison: Comparison) -> Row | None:
-    """The row that the headline is about: on the fastest processor (at the published job, where one is), the row that knows
-    most; without a training the fastest product; None where there is neither.
+    """Find the headline's row: the one with the most evidence on the fastest processor.
 
-    Not the fastest row: of several runs on one processor that would be the luckiest. With an interval before without, then
-    the most timed steps over all processes.
+    Rows of the published job come first if there are any. Evidence is an interval, then the most timed steps over all processes:
+    the fastest of several runs on one processor would be the luckiest. Without training rows it is the fastest product; None
+    without either.
     """
 
     rows = [row for row in comparison.rows if row.ok]
@@ -478,9 +478,7 @@ def find_headline_row(comparison: Comparison) -> Row | None:
 
 
 def _compare(row: Row, comparison: Comparison) -> Iterator[str]:
-    """Compare the row with its baseline and with what was published; where there is neither, say what a step takes. Then say
-    what binds the step.
-    """
+    """Compare the row with its baseline and the published time, else give its step time; then name what limits it."""
     name, job = cells.name_place(row), " ".join((row.job.workload, *naming.deviations(row.job)))
     found, base = row.speedup, comparison.published_cpu
     has_baseline = found and not found.is_baseline
@@ -500,7 +498,8 @@ def _compare(row: Row, comparison: Comparison) -> Iterator[str]:
     if row.bottleneck and row.bottleneck.floors and row.ceiling_share:
         share = metric_cell(row, "share_of_measured_peak").one_line
         where = "run" if row.ceiling_run_id == row.run_id else "boot"
-        yield (
-            f"What binds the step: {row.bottleneck.summary}; it reaches {share} of the best matrix product on the same cores "
-            f"in the same {where}."
-        )
+        summary = row.bottleneck.summary
+        limit = summary.replace("nearest", "Nearest limit")
+        if summary.endswith("-bound"):
+            limit = f"Limited by: {summary.removesuffix('-bound')}"
+        yield f"{limit}; the step reaches {share} of the best matrix product on the same cores in the same {where}."

@@ -1,7 +1,7 @@
-"""One way from declarations to tables: a `TableSpec` says what a table's columns, groups and notes are, `build_table` makes it.
+"""Build tables from declarations: a `TableSpec` declares a table's columns, groups and notes, `build_table` makes it.
 
-A column is a `ColumnSpec` of the table's own kind of line, or a metric of `analysis.metrics`: those that name the table are
-put, in their order, where `METRICS_HERE` stands among the columns.
+A column is a `ColumnSpec` for the table's own kind of line, or a metric of `analysis.metrics`: `METRICS_HERE` marks the place
+for the metrics that name the table, in their order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cnnbench.report.model import Cell, Column, Line, LineKind, RowGroup, Table
 
 @dataclass(frozen=True)
 class ColumnSpec(Generic[Subject]):
-    """A column: its heading, and the cell of each line. Without `cell` it is the one given to `build_table` as `named`."""
+    """A column: its heading, and the cell of each line. Without `cell`, `build_table` uses its argument `named`."""
 
     key: str
     title: str
@@ -33,48 +33,48 @@ class ColumnSpec(Generic[Subject]):
 
 
 METRICS_HERE = ColumnSpec[Any]("metrics", "", 1)
-"""The place of the metrics that name the table."""
+"""Marks the place of the metrics that name the table."""
 left_column = partial(ColumnSpec[Any], align="left")
 PROCESSOR = left_column("processor", "processor", 1)
 """The processor, as the page names it."""
 
 
 def find_row(subject: Any) -> tuple[Row, ...]:
-    """Return the row that a line is, or the one it is about (its attribute `row`); nothing where there is none."""
+    """Return a line if it is a row, else the row in its attribute `row`; empty without one."""
     row = getattr(subject, "row", subject)
     return (row,) if isinstance(row, Row) else ()
 
 
 def require_value(read: str | Callable[[Any], Any]) -> Callable[[Any], LineKind]:
-    """Give the kind of lines of which those are measured that have this value, or this value at a path of attributes."""
+    """Make the rule for a line's kind: `measured` if the value, which may be a path of attributes, is known."""
     return lambda subject: "measured" if follow(subject, read) else "failed"
 
 
 @dataclass(frozen=True)
 class TableSpec(Generic[Subject]):
-    """A table: words in braces, in titles and the clock rule, are given when it is built."""
+    """A table declaration: words in braces, in titles and the clock rule, are filled in when it is built."""
 
     key: str
     title: str
     columns: tuple[ColumnSpec[Subject], ...]
     clock: str = ""
     group: Callable[[Subject], str] = lambda subject: ""
-    """The title over the lines that it is equal for."""
+    """The title of a line's group; lines with equal titles form a group."""
     order: Callable[[Subject], Any] | None = None
-    """What groups are sorted by, before their title; None leaves them in the order of the lines."""
+    """The key that groups are sorted by, before their title; None keeps the order of the lines."""
     notes: Callable[[Subject], Iterable[str]] = lambda subject: ()
     kind: Callable[[Subject], LineKind] = lambda subject: "measured"
     rows: Callable[[Subject], tuple[Row, ...]] = find_row
-    """The raw rows that a line is made of, its own first."""
+    """The raw rows behind a line, its own first."""
     folded: bool = False
     select: Callable[[Sequence[Row]], Iterable[Subject]] = lambda rows: ()
-    """Which lines a comparison's rows give."""
+    """The lines that a comparison's rows give."""
     arrange: Callable[[Sequence[Row]], Iterable[tuple[str, Iterable[Subject]]]] | None = None
-    """Those lines in groups of their own, each with its title, where lines of one title are of several groups."""
+    """The lines in groups with titles, for a table in which several groups share a title."""
 
 
 def make_cell(subject: Subject, figure: Figure[Subject]) -> Cell:
-    """Show the subject's figure as text, with what stands beside it, and its raw values."""
+    """Show the subject's figure as text, with its details and its raw values."""
     found, name = figure.find(subject), figure.raw_name or figure.name
     raw = {} if not name else cells.values(name, found) if figure.estimated else {name: found}
     raw |= figure.find_further(subject)
@@ -90,7 +90,7 @@ def metric_cell(row: Row, name: str) -> Cell:
 
 
 def metric_column(name: str, priority: int, **changes: Any) -> ColumnSpec[Row]:
-    """Declare a metric as a column of a table that it does not name itself, with changes to its declaration."""
+    """Declare a metric as a column of a table that the metric does not name, with changes to its declaration."""
     metric = replace(metrics.get_metric(name), **changes)
     cell = partial(make_cell, figure=metric)
     return ColumnSpec(metric.column_key, metric.heading, priority, cell, metric.unit, metric.align)
@@ -108,7 +108,7 @@ def figure(
     align: Literal["left", "right"] = "right",
     **declared: Any,
 ) -> ColumnSpec[Subject]:
-    """Declare a column of one figure, whose raw value has the `name` (the key, where None; none, where empty)."""
+    """Declare a column of one figure; its raw value is called `name` (None: like the key; empty: no raw value)."""
     found = Figure(text=text, read=read, raw_name=key if name is None else name, **declared)
     return ColumnSpec(key, title, priority, partial(make_cell, figure=found), unit, align)
 
@@ -129,7 +129,7 @@ def build_table(
     """Build the table of these lines, grouped as the spec says or as given; `hidden` columns are left out."""
 
     def fill(text: str) -> str:
-        # Without any words the text may be a record's, and have braces of its own.
+        # Without words the text may come from a record, and contain braces.
         return text if words is None else text.format(**words)
 
     def build_line(subject: Subject) -> Line:

@@ -1,6 +1,6 @@
-"""Comparison in, report out: the tables of rows, declared (which columns, under which titles, with which clock rule), and built.
+"""Build a report of a comparison: the tables of rows are declared (columns, titles, clock rule) and built here.
 
-The table of training has the shape of the lecture's; published rows stand before its own.
+The table of training has the shape of the lecture's; published rows come before its own.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ outcome_column = partial(left_column, "outcome", "outcome", cell=cells.outcome)
 
 
 def title_work(row: Row) -> str:
-    """Name the work that rows of a group share."""
+    """Title the work that rows of a group share."""
     return naming.work_label(row.job, row.protocol)
 
 
 def order_work(row: Row) -> tuple[int, str, int]:
-    """Whole jobs that were measured first, trainings to a target, projections, then rates."""
+    """Order measured whole jobs first, then trainings to a target, projections, and rates."""
     place = {"measured": 0, "to target": 1, "projected": 2, None: 3}[row.job_kind]
     return place, row.job.workload, row.job.batch_size
 
 
 def trains(row: Row) -> bool:
-    """Whether it is a network's row and no matrix product's."""
+    """Check that a row is of a network, not of a matrix product."""
     return row.job.workload != "gemm"
 
 
@@ -62,7 +62,7 @@ def _failures(row: Row) -> Iterable[str]:
 
 
 def _mode_column(at: str = "") -> ColumnSpec[Any]:
-    """Declare how a row is computed; `at` is the path to the row, with its dot."""
+    """Declare the column for the way a row is computed; `at` is the path to the row, with its dot."""
     precision = {"mode_precision": f"{at}job.precision"}
     return wording("mode", "mode", 1, f"{at}job", naming.variant_label, name="", further=precision)
 
@@ -106,7 +106,7 @@ FIRST_SCREEN = TableSpec[Row](
 """The lecture's table for a page that says more below: six columns, and at most six rows, see `build_first_screen`."""
 RESOURCES = _declare(
     "resources",
-    "Memory, energy and cold start: high-water marks, what the layers alone need, what the counter says",
+    "Memory, energy and cold start: high-water marks, what the layers alone need, what the counter shows",
     (PROCESSOR, precision_column(3), METRICS_HERE),
     "memory marks are of the timed steps alone, process and data included; activations are one image's forward pass; energy "
     "is a window of at least 10 s of further steps; cold start is process spawn to first step",
@@ -126,7 +126,7 @@ BOUNDS = _declare(
     "Why not N times faster: one step against the floors measured beside it",
     (PROCESSOR, precision_column(2), METRICS_HERE),
     "floors are the best of 5 in the same process: operators x smallest operator, bytes moved at copy speed, FLOPs at the "
-    "best GEMM of the same run, one batch drawn; without that GEMM the highest floor is unknown, so nothing is said to bind",
+    "best GEMM of the same run, one batch drawn; without that GEMM the highest floor is unknown, so no limit is named",
     select=_select_bounded,
 )
 GEMM = _declare(
@@ -165,7 +165,7 @@ LADDER = TableSpec[Row](
         metric_column("speed_over_first_rung", 1),
         METRICS_HERE,
         outcome_column(3),
-        # Why a rung has no time, in the words of its processes.
+        # The reason why a rung has no time, in the words of its processes.
         wording("why_not", "why not", 2, lambda row: "" if row.costs else plain("; ".join(row.reasons)), name=""),
     ),
     "times of rows of different precision are divided here on purpose, to show what each rung brings, and nowhere else; ratios "
@@ -173,7 +173,7 @@ LADDER = TableSpec[Row](
     "division, precision (fp32, tf32, bf16, fp16), layout, execution, loader; of peak is of the measured peak of the rung's own "
     "run and precision",
     kind=require_value("costs"),
-    # Under the work without what rungs differ in, and where.
+    # The title is the work without what rungs differ in, and the place.
     arrange=lambda rows: (
         (naming.ladder_label(rungs[0].job, rungs[0].protocol), rungs) for rungs in find_ladders(rows)
     ),
@@ -181,8 +181,9 @@ LADDER = TableSpec[Row](
 
 
 def _find_scaling(rows: Sequence[Row]) -> Iterator[tuple[str, Sequence[Row]]]:
-    """Yield each set of one job on one process and on ranks under the work of one process, and how it is dealt out: its batch
-    kept, or its batch on each rank; its rows with their ratios to one process.
+    """Yield the rows of one job on one process and on several ranks, titled with one process's work and the sharding.
+
+    The ranks share the batch of one process, or each rank has a batch of that size.
     """
     for found in find_scaling_sets(rows):
         row = found.points[0]
@@ -216,10 +217,10 @@ SCALING = TableSpec[Row](
         outcome_column(2),
     ),
     "blocks begin and end with all ranks, so a step is as long as on the slowest; images are those of all ranks together; scaled "
-    "is images a second over those of one process with the fewest threads, paired by round where both ran in it; efficiency is "
+    "is images per second over those of one process with the fewest threads, paired by round where both ran in it; efficiency is "
     "that over the processors used (cores on a CPU); exchange is the share of a step that is gone in blocks without the exchange "
     "of gradients, timed in turn with blocks with it; memory is the rank's that took most; launch is the part of the cold start "
-    "in which the ranks were started and met",
+    "in which the ranks were started and joined",
     notes=_failures,
     kind=require_value("costs"),
     arrange=_find_scaling,
@@ -249,7 +250,7 @@ COPIES = _declare(
 
 
 def _seeds(row: Row) -> Cell:
-    """`7 of 8 (1 missed)`: of all processes planned, with how the others ended."""
+    """Show the seeds that reached the target, of all planned, and how the others ended: `7 of 8 (1 missed)`."""
     total, missed = sum(row.outcomes.values()), row.outcomes.get("missed", 0)
     others = tuple(f"{n} {status}" for status, n in cells.list_bad_endings(row))
     return Cell(f"{row.ok} of {total}", {"seeds": total, "seeds_reached": row.ok, "seeds_missed": missed}, others)
@@ -346,7 +347,7 @@ TABLES: tuple[TableSpec[Any], ...] = (
     COPIES,
     GEMM,
 )
-"""In the order in which they are shown."""
+"""The tables in the order in which they are shown."""
 
 
 def build(
@@ -359,9 +360,10 @@ def build(
     sort: str | None = None,
     **sources: Unpack[footnotes.Sources],
 ) -> Report:
-    """Build the report of these rows; published rows first where asked for. The same rows in any order give an equal report.
+    """Build the report of these rows, published rows first if asked for.
 
-    `only` keeps one table, by its key; for `columns` and `sort` see `arrange_tables`.
+    The same rows in any order give an equal report. `only` keeps one table, by its key; for `columns` and `sort` see
+    `arrange_tables`.
     """
     published_rows = comparison.published_rows if with_published else ()
     found = build_tables(comparison, cells.name_processors(comparison.rows, all_runs=all_runs), published_rows)
@@ -412,7 +414,7 @@ def build_tables(
 
 
 def build_lecture_table(comparison: Comparison, processor: ProcessorCell) -> Table | None:
-    """Build the lecture's table: the measured rows of its job under it, few columns; all training rows where none is of it."""
+    """Build the lecture's table: few columns, and the measured rows of its job, or all training rows if none has it."""
     rows = list(filter(trains, comparison.rows))
     same = [row for row in rows if row.speedup_over_published] or [row for row in rows if row.ok]
     if not same and not comparison.published_rows:
@@ -457,7 +459,7 @@ def build_first_screen(comparison: Comparison, processor: ProcessorCell, rows: S
 
 
 def word_columns(comparison: Comparison, rows: Sequence[Row]) -> dict[str, str]:
-    """Name the clocks of these rows, and whom the columns of speed-ups are over."""
+    """Name the clocks of these rows, and the rows that the columns of speed-ups divide by."""
     cpu = comparison.published_cpu
     return {
         "clock": footnotes.list_clocks(row.job for row in rows) or "as published",
@@ -467,7 +469,7 @@ def word_columns(comparison: Comparison, rows: Sequence[Row]) -> dict[str, str]:
 
 
 def group_published(published_rows: Sequence[PublishedResult], columns: Sequence[Column]) -> tuple[RowGroup, ...]:
-    """Make the published rows' group, in these columns; none where there are none."""
+    """Make the published rows' group in these columns; empty without published rows."""
     if not published_rows:
         return ()
     lines = []
@@ -482,7 +484,7 @@ def group_published(published_rows: Sequence[PublishedResult], columns: Sequence
 
 
 def abridge(table: Table, most: int) -> Table:
-    """Cut the table to at most about `most` lines: of each group that is too long the first, the last and evenly some between."""
+    """Cut a table to about `most` lines: a group that is too long keeps its first, its last and evenly some between."""
     if len(table.lines) <= most:
         return table
     groups = table.groups[:most]

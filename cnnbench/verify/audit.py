@@ -1,4 +1,4 @@
-"""Printed against raw, and raw against itself: every disagreement by file, place, what is there and what should be."""
+"""Compare printed figures with ledgers, and ledgers with themselves; disagreements name file, place, found and expected."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from cnnbench.verify.raw_rows import PageValues, PageView
 
 KINDS = {".md", ".html", ".htm", ".svg", ".png", ".csv", ".json"}
 SCRIPTED = '<script type="module">'
-"""What an HTML page has where the reader's browser draws its charts."""
+"""The tag in an HTML page whose charts the reader's browser draws."""
 CHARTS, VALUES = "charts", "page.json"
 LINKS = ("charts_at", "rest_at")
-"""Options of a Markdown page alone: where its pictures are, and the whole report of which it is the first screen."""
+"""Options that only a Markdown page has: the place of its pictures, and of the whole report if it is the first screen of one."""
 _DIGEST_CHARACTERS = 16
 _OF_A_LINE = {"table", "group", "kind", "notes", "row_notes", "clock_rule", "report_notes", "options"}
-"""What a table file says of a line beside its cells; it is compared with the whole file."""
+"""What a table file stores with each line beside its cells; the comparison of the whole file covers it."""
 _MALFORMED = (ValueError, LookupError, TypeError, AttributeError, csv.Error)
-"""What reading a file raises that was written by hand or is broken."""
+"""The errors that reading a broken or hand-written file raises."""
 _TABLE = re.compile(r"(?m)^\|(?:\s*:?-+:?\s*\|)+\s*$")
 """The rule under a table's headings in Markdown."""
 
 
 class Rendering(Protocol):
-    """What a command makes of ledgers, made again."""
+    """A page rendered again from the ledgers."""
 
     @property
     def values(self) -> PageValues:
-        """All that it says, as data."""
+        """The whole page as data."""
 
     @property
     def shown(self) -> PageValues:
-        """What of it a page shows."""
+        """The part of the values that a page shows."""
 
     def file(self, name: str, *, static: bool, links: Mapping[str, str | None]) -> str | None:
-        """A file by its ending, a folder's values and charts by their names there; drawings are left empty."""
+        """Render one file of a page, drawings left empty; `name` is its ending, or its name in the page's folder."""
 
 
 Render = Callable[[Sequence[Ledger], Sequence[PublishedRow], Options], Rendering]
@@ -55,7 +55,7 @@ Render = Callable[[Sequence[Ledger], Sequence[PublishedRow], Options], Rendering
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One thing that does not hold."""
+    """One place that differs from the ledgers, or a ledger that contradicts itself."""
 
     where: str
     what: str
@@ -63,19 +63,19 @@ class Disagreement:
 
 @dataclass
 class Audited:
-    """What was looked at, and what does not hold."""
+    """How much was compared, and every disagreement."""
 
     ledgers: int = 0
     records: int = 0
     cells: int = 0
     marks: int = 0
-    """Of charts."""
+    """Marks of charts."""
     skipped: int = 0
-    """Tables that do not say what they were made of, none of them with a column of processors."""
+    """Tables that do not name their ledgers and options; none of them has a column of processors."""
     disagreements: list[Disagreement] = field(default_factory=list)
 
     def add(self, where: object, messages: Iterable[str]) -> None:
-        """Add what does not hold there."""
+        """Add disagreements at one place."""
         self.disagreements += (Disagreement(str(where), message) for message in messages)
 
 
@@ -85,15 +85,15 @@ class DocumentPart:
 
     path: Path
     begin: int
-    """Lines of the document before it."""
+    """Lines of the document before the part."""
     name: str
-    """Which file of its rendering it is."""
+    """The name to ask `Rendering.file` for."""
     text: str
     options: Options
 
 
 def audit(paths: Sequence[Path], published_rows: Sequence[PublishedRow], render: Render) -> Audited:
-    """Check every ledger, page, chart and table file under the paths. Raises UsageError for a path that is not there."""
+    """Check every ledger, page, chart and table file under the paths. Raises UsageError for a missing path."""
     if missing := [path for path in paths if not path.exists()]:
         raise UsageError(f"{missing[0]}: no such file or directory to audit")
     files = {file for path in paths for file in (path, *path.rglob("*")) if file.is_file()}
@@ -111,7 +111,7 @@ def audit(paths: Sequence[Path], published_rows: Sequence[PublishedRow], render:
 
 
 def check_ledger(ledger: Ledger) -> Iterator[Disagreement]:
-    """Check a ledger by itself: started = reported, one record a job, distinct seeds, one machine, and the gates again."""
+    """Check a ledger by itself: one record per job, distinct seeds, one machine, and the validity gates again."""
     path, header = str(ledger.path), ledger.header
     if ledger.path.stem != header.run_id or ledger.path.parent.name != header.machine.id:
         yield Disagreement(path, f"the file is not where run {header.run_id} of {header.machine.id} belongs")
@@ -128,10 +128,10 @@ def check_ledger(ledger: Ledger) -> Iterator[Disagreement]:
 
 
 def _find_record_errors(header: RunHeader, record: Record, first: int) -> Iterator[str]:
-    """What one record says that cannot be; `first` is the round that had its seed first."""
+    """Find what is impossible in one record; `first` is the round that had its seed first."""
     status = record.outcome.status
     if (record.run_id, record.machine_id) != (header.run_id, header.machine.id):
-        yield f"says run {record.run_id} on {record.machine_id}, its file is of another"
+        yield f"it names run {record.run_id} on {record.machine_id}, its file belongs to another"
     if record.index < len(header.plan) and record.job != header.plan[record.index]:
         yield "its job is not the planned one"
     if first != record.job.round:
@@ -144,14 +144,14 @@ def _find_record_errors(header: RunHeader, record: Record, first: int) -> Iterat
 
 
 def read_document(path: Path) -> str:
-    """The document's text; a PNG's bytes one by one."""
+    """Read a document's text; each byte of a PNG becomes one character."""
     if path.suffix == ".png":
         return path.read_bytes().decode("latin-1")
     return path.read_text(encoding="utf-8", errors="replace")
 
 
 class Auditor:
-    """Checks documents against ledgers; what several documents are made of is derived and rendered once."""
+    """Checks documents against ledgers; what several documents share is derived and rendered once."""
 
     def __init__(self, found: Sequence[Ledger], published_rows: Sequence[PublishedRow], render: Render) -> None:
         self.ledgers = {ledger.header.run_id: ledger for ledger in found}
@@ -160,10 +160,10 @@ class Auditor:
         self._made: dict[str, tuple[Rendering | None, list[str]]] = {}
         self._found = Audited()
         self._beside: dict[Path, str] = {}
-        """The files of values that charts have beside their folder."""
+        """The text of `page.json` by path: charts in the folder beside it are made from these values."""
 
     def check(self, read: Iterable[tuple[Path, str]], found: Audited | None = None) -> Audited:
-        """Check every document; a folder's values are before its charts among them, else in a file. Adds to what was found."""
+        """Check every document, adding to what was found; a `page.json` comes before its charts, or is read from disk."""
         self._found, self._beside, reported = found or Audited(), {}, set[tuple[Path, str]]()
         for path, text in read:
             if path.name == VALUES:
@@ -171,7 +171,7 @@ class Auditor:
             for part in self._find_parts(path, text):
                 options = {name: value for name, value in part.options.items() if name not in LINKS}
                 rendering, errors = self._make(options, key := json.dumps(options, sort_keys=True))
-                # The charts of a folder are all of one page.
+                # All charts of a folder belong to one page.
                 where = path.parent.parent if part.name.startswith(CHARTS) else path
                 self._found.add(path, () if (where, key) in reported else errors)
                 reported.add((where, key))
@@ -182,7 +182,7 @@ class Auditor:
         return self._found
 
     def _make(self, options: Options, key: str) -> tuple[Rendering | None, list[str]]:
-        """What the options give, None where these ledgers give nothing, and what in it the records say otherwise."""
+        """Render a page with these options, None if the ledgers lack its runs, and list its errors by the records."""
         if key not in self._made:
             try:
                 own = [ledger for ledger in self._ledgers if ledger.header.run_id in options["runs"]]
@@ -190,7 +190,7 @@ class Auditor:
                 full, shown = rendering.values, rendering.shown
                 view = PageView(self._rows, self._published_rows, options)
             except (ComparisonError, UsageError, *_MALFORMED) as error:
-                # Options that were written by hand may be anything.
+                # Hand-written options may hold anything.
                 self._made[key] = None, [f"cannot be made of these ledgers: {error}"]
             else:
                 errors = [*pages.find_errors(view, full), *pages.find_shown_errors(full, shown)]
@@ -198,7 +198,7 @@ class Auditor:
         return self._made[key]
 
     def _find_parts(self, path: Path, text: str) -> Iterator[DocumentPart]:
-        """The generated parts of a document: of a Markdown page each that ends in its digest, of others the whole."""
+        """Find the generated parts: in a Markdown page each that ends in its digest, in other files the whole text."""
         name, stored, tables_there = ".html" if path.suffix == ".htm" else path.suffix, text, set[str]()
         try:
             if path.parent.name == CHARTS and path.name.endswith((".svg", ".png", ".vl.json")):
@@ -220,15 +220,15 @@ class Auditor:
             else:
                 if name == ".json" and re.match(r'\s*\{\s*"cnnbench":', text):
                     tables_there = {table["key"] for table in documents.read_json(text).get("tables", ())}
-                # Kinds of tables that have no rules need not say it: they are counted.
+                # Tables without rules of their own may lack options: they are only counted.
                 ruled = tables_there & pages.TABLES.keys()
                 self._found.skipped += len(tables_there - ruled)
-                self._found.add(path, ["does not say what it was made of"] * bool(ruled))
+                self._found.add(path, ["does not name the ledgers it was made from"] * bool(ruled))
         except _MALFORMED as error:
             self._found.add(path, [f"cannot be read: {error}"])
 
     def _find_markdown_parts(self, path: Path, text: str) -> Iterator[DocumentPart]:
-        """The parts that say what they were made of; tables outside them are passed over."""
+        """Find the parts that name their ledgers and options; count the tables outside them as skipped."""
         outside, position = "", 0
         for begin, seal in documents.find_parts(text):
             part = text[begin : seal.end() + 1]
@@ -240,10 +240,10 @@ class Auditor:
         outside += text[position:]
         self._found.skipped += len(_TABLE.findall(outside))
         copied = re.findall(r"(?m)^\| *processor\b.{,50}", outside)
-        self._found.add(path, (f"the table {each!r} was made by no command" for each in copied))
+        self._found.add(path, (f"no command made the table {each!r}" for each in copied))
 
     def _check_part(self, part: DocumentPart, rendering: Rendering) -> None:
-        """A part cell by cell, then as a whole."""
+        """Check a part cell by cell, then as a whole."""
         text, links = part.text, {name: part.options.get(name) for name in LINKS}
         before = len(self._found.disagreements)
         if part.name.startswith(CHARTS):
@@ -258,7 +258,7 @@ class Auditor:
             self._found.add(*_compare_whole(part, text, expected))
 
     def _check_tables(self, part: DocumentPart, rendering: Rendering) -> None:
-        """The tables and drawings of a page."""
+        """Check the tables and drawings of a page."""
         html, shown = part.name == ".html", pages.each_table(rendering.shown)
         grid = documents.read_html(part.text) if html else documents.read_markdown(part.text)
         expected = [cells for table in shown for cells in documents.shown_grid(table, html=html)]
@@ -273,7 +273,7 @@ class Auditor:
                 self._found.add(part.path, found)
 
     def _check_lines(self, part: DocumentPart, rendering: Rendering) -> None:
-        """A table file's lines, each value and each text."""
+        """Check each value and each text in the lines of a table file."""
         try:
             lines = (
                 documents.read_csv(part.text)
@@ -293,11 +293,11 @@ class Auditor:
             self._found.add(f"{part.path}:{number}", (f"{key}: {each}" for each in found))
 
     def _check_picture(self, part: DocumentPart, rendering: Rendering) -> None:
-        """The texts of a drawing, and the marks that a picture stores."""
+        """Check the texts of a drawing, and the marks that a picture stores."""
         key = part.path.name.partition(".")[0]
         chart = next((each for each in pages.each_chart(rendering.values) if each["key"] == key), None)
         if chart is None or part.path.suffix == ".json":
-            self._found.add(part.path, [] if chart else ["no chart of this report"])
+            self._found.add(part.path, [] if chart else ["not a chart of this report"])
             return
         self._found.marks += len(chart["data"])
         found = list(charts.find_drawing_errors(chart, part.text)) if part.path.suffix == ".svg" else []
@@ -311,13 +311,13 @@ class Auditor:
         self._found.add(part.path, found)
 
     def _check_marks(self, path: Path, text: str) -> None:
-        """The digests in a document: of itself, and of the ledgers it names."""
+        """Check the digests in a document: its own, and those of the ledgers it names."""
         if path.suffix in (".svg", ".png"):
             return
         for run, printed in documents.find_runs(text):
             ledger = self.ledgers.get(run)
             if ledger is None:
-                self._found.add(path, [f"is made of run {run}, no ledger of it is among the paths"])
+                self._found.add(path, [f"is made from run {run}, whose ledger is not among the paths"])
             elif len(printed) < _DIGEST_CHARACTERS or not ledger.final_digest.startswith(printed):
                 now = ledger.final_digest[:_DIGEST_CHARACTERS]
                 what = f"run {run} ended in sha256:{printed}, its ledger now ends in {now}"
@@ -334,9 +334,9 @@ class Auditor:
 
 
 def _list_lines(page: PageValues, *, in_text: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each line of a table file by its table: raw values by name, each column's printed text as `<column>_text`.
+    """List each line of a table file with its table: raw values by name, each column's printed text as `<column>_text`.
 
-    CSV has them in text, behind a ' what a sheet would calculate.
+    In CSV all are text, and a ' comes before what a spreadsheet would take for a formula.
     """
     for table in (each for each in pages.each_table(page) if each["key"] not in pages.UNRULED):
         for line in pages.each_line(table):
@@ -351,7 +351,7 @@ def _list_lines(page: PageValues, *, in_text: bool) -> Iterator[tuple[str, dict[
 def _compare_grids(
     part: DocumentPart, grid: documents.Grid, expected: Sequence[Sequence[str]]
 ) -> tuple[object, list[str]]:
-    """The first row of a page's tables that is not what it should be."""
+    """Find the first row of a page's tables that differs from the expected one."""
     headings: Sequence[str] = ["a row"]
     for (line, cells), right in zip(grid, expected, strict=False):
         if len(headings) != len(right) > 1:
@@ -368,9 +368,9 @@ def _compare_grids(
 
 
 def _compare_whole(part: DocumentPart, text: str, expected: str | None) -> tuple[object, list[str]]:
-    """Where a file is not the one that the ledgers give: without drawings, and without its seal, which covers them."""
+    """Find where a file differs from the rendered one, without drawings and without the digest that covers them."""
     if expected is None:
-        return part.path, ["is no file of this report"]
+        return part.path, ["is not a file of this report"]
     bare = [APART.sub("", each) for each in (expected, text)]
     if bare[0] == bare[1]:
         return part.path, []

@@ -1,5 +1,5 @@
-"""Charts: each mark's fields derived again, every row with all its marks, what a chart says in words, and what a drawing of it
-says: each value's label, labels of rows, numbers of an axis on a line, its title and its description.
+"""Charts: each mark's fields are derived again, every row must have all its marks, the words of a chart are checked, and so
+are the texts of a drawing: labels of values and rows, numbers of an axis on a line, title and description.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from cnnbench.verify.raw_rows import (
 from cnnbench.verify.values import Derivation, Marks, ValueSubject
 
 MOST_MARKS = 40
-"""Rows of a chart up to which all must be drawn."""
+"""A chart of at most so many rows must draw all of them."""
 WORDS = {"label", "series", "roof", "name", "kind", "source", "where", "work", "processor"}
-"""Fields that a reader sees as words: their numbers must be the row's."""
+"""Fields printed as words: each number in them must belong to the row."""
 RATES: Mapping[str, str] = {
     "printed": "peak_flops_per_second",
     "theoretical peak": "peak_flops_per_second",
@@ -41,7 +41,7 @@ RATES: Mapping[str, str] = {
     "achieved in the job": "achieved_flops_per_second",
 }
 STATE_COPIES = {"sgd": 0, "momentum": 1, "rmsprop": 1, "rmsprop-tf1": 1, "adam": 2}
-"""What an update rule keeps beside each weight and its gradient."""
+"""Values that an update rule stores per weight, beside the weight and its gradient."""
 TEXTS: Mapping[str, str] = {
     "speedup": "speedup_over_reference",
     "speedup-cpu": "speedup",
@@ -50,11 +50,11 @@ TEXTS: Mapping[str, str] = {
     "memory": "bytes",
     "energy": "energy_joules_per_image",
 }
-"""Which field of a mark a chart prints beside it."""
+"""The field of a mark that a chart prints beside it."""
 
 
 def _text(subject: ValueSubject) -> str:
-    """A mark's value as printed, over the published CPU with the mark of a projection."""
+    """Write a mark's value as printed, with ~ where a speed-up over the published CPU is projected."""
     name = TEXTS[subject.place]
     projected = subject.place == "speedup" and subject.row is not None and subject.own.job.clock == "steady"
     return ("~" if projected else "") + formats.find_format(name)(subject.printed[name])
@@ -67,7 +67,7 @@ def _side(subject: ValueSubject) -> str:
 
 
 def _edge(subject: ValueSubject) -> float:
-    """How far a mark and its interval reach from one."""
+    """Find how far from one a mark and its interval reach."""
     known = (subject.printed.get(f"{TEXTS[subject.place]}{end}") for end in ("", "_low", "_high"))
     return max(1.0, *(float(each) for each in known if each is not None))
 
@@ -80,7 +80,7 @@ def _intensity(subject: ValueSubject) -> float:
 
 
 def _ideal(name: str) -> Derivation:
-    """What the first of a series gives with as many processors, which have a rule of their own."""
+    """Make the rule of an ideal line: the first mark of the series times the mark's processors over the first's."""
 
     def derive(subject: ValueSubject) -> float:
         series = [each for each in subject.marks if each["series"] == subject.printed["series"]]
@@ -91,7 +91,7 @@ def _ideal(name: str) -> Derivation:
 
 
 def analytic_bytes(row: RawRow) -> int | None:
-    """What the layers need in training: activations of the batch of a rank, weights, gradients, the optimiser's state."""
+    """Count the bytes layers need in training: activations of a rank's batch, weights, gradients, optimiser state."""
     state = STATE_COPIES.get(row.job.optimizer or "")
     if row.workload is None or row.job.precision not in ("fp32", "tf32") or row.job.task != "training" or state is None:
         return None
@@ -110,7 +110,7 @@ def _bytes(subject: ValueSubject) -> Any:
 
 
 def _minutes(subject: ValueSubject) -> float:
-    """Minutes of the pre-training, of the epochs until the mark's evaluation, and of their evaluations."""
+    """Add up the minutes of pre-training, of the epochs until the mark's evaluation, and of their evaluations."""
     trial, steps = subject.trial, subject.evaluation.after_steps
     epochs = zip(trial.block_seconds, trial.epoch_evaluations, strict=False)
     clock = sum(block + each.seconds for block, each in epochs if each.after_steps <= steps)
@@ -118,7 +118,7 @@ def _minutes(subject: ValueSubject) -> float:
 
 
 def _percentile(share: int) -> Derivation:
-    """A process's blocks over the mean step of its row."""
+    """Make the rule of a percentile of a process's blocks, as a ratio to the mean step of its row."""
 
     def derive(subject: ValueSubject) -> float:
         trial, mean = subject.trial, intervals.known(subject.figure("step_seconds")).value
@@ -153,7 +153,7 @@ FIELDS: Mapping[str, Derivation] = {
     **{f"block_p{share:02}": _percentile(share) for share in (5, 50, 95)},
     "place": lambda s: str(s.published.year) if s.published else cut_text(s.own.place),
 }
-"""Fields of marks that are no value of a row by that name; `chart.field` where a chart means something else by it."""
+"""Fields of marks that no value of a row has the name of; `chart.field` where a name means something else in that chart."""
 
 
 def _derive(name: str, subject: ValueSubject) -> Any:
@@ -162,7 +162,7 @@ def _derive(name: str, subject: ValueSubject) -> Any:
 
 
 def find_errors(view: PageView, chart: PageValues) -> Iterator[str]:
-    """What a chart has that the records do not, in its marks and in words."""
+    """Find where a chart differs from the records, in its marks and in its words."""
     key, marks = chart["key"], chart["data"]
     roofs = defaultdict(list)
     for number, mark in enumerate(marks, 1):
@@ -192,7 +192,7 @@ def find_errors(view: PageView, chart: PageValues) -> Iterator[str]:
 
 
 def _is_of(subject: ValueSubject, name: str, printed: str) -> bool:
-    """Whether words are about the mark's row: of its processor and place, and without a number that is not the row's."""
+    """Check that words fit the mark's row: they name its processor and place, and every number in them is the row's."""
     published, processor = subject.published, str(subject.printed.get("processor"))
     lines = printed.split("\n")
     if published is not None:
@@ -210,7 +210,7 @@ def _is_of(subject: ValueSubject, name: str, printed: str) -> bool:
 
 
 def _find_roof_errors(mark: PageValues, steps: list[ValueSubject]) -> Iterator[str]:
-    """A corner of the roof over its steps: up the fastest copy to the best product, then level."""
+    """Check a corner of the roof over its steps: it rises with the fastest copy to the best product, then is level."""
     ceilings = [found.value for each in steps if (found := each.figure("measured_peak_flops_per_second"))]
     slopes = [copy for each in steps if (copy := figures.median_floors(each.own).get("copy_bytes_per_second"))]
     products = {product.header.run_id for each in steps if (product := each.view.ceiling(each.own))}
@@ -245,13 +245,13 @@ COUNTS: Mapping[str, Callable[[PageView, RawRow], int]] = {
         len(each.block_seconds) > 1 and min(each.block_seconds) > 0 for each in row.good_trials
     ),
 }
-"""How many marks each row has that a chart shows."""
+"""How many marks a chart has per row."""
 COMPLETE = {"speedup", "memory", "energy"}
-"""Charts of every row that has the figure."""
+"""Charts that show every row with the figure."""
 
 
 def _find_missing(view: PageView, key: str, marks: Marks) -> Iterator[str]:
-    """Rows of which a mark is missing or there twice."""
+    """Find rows with a missing or a repeated mark."""
     if key not in COUNTS:
         return
     printed = Counter((mark["run"], mark["row"]) for mark in marks if mark["run"] is not None)
@@ -269,11 +269,11 @@ WRITTEN: Mapping[str, formats.FormatNumber] = {
     **{name: formats.find_format(name) for name in ("varied", "images_per_second", "scaling_speedup", "accuracy")},
     **dict.fromkeys(("block_p05", "block_p95"), lambda value: f"{value - 1:+.0%}"),
 }
-"""How a chart's description writes the fields of its marks that are no words."""
+"""How a chart's description writes the numeric fields of its marks."""
 
 
 def _find_description_errors(chart: PageValues) -> Iterator[str]:
-    """Numbers in a chart's description that are neither in the words of its marks nor a figure of one, nor count marks."""
+    """Find numbers in a chart's description that neither come from words or figures of its marks nor count them."""
     known = {str(n) for n in range(len(chart["data"]) + 1)}
     for mark in chart["data"]:
         texts = [each for each in mark.values() if isinstance(each, str)]
@@ -281,19 +281,19 @@ def _find_description_errors(chart: PageValues) -> Iterator[str]:
         known.update(formats.find_numbers(to_page_text(" ".join(texts))))
     rest = to_page_text(chart["alt"]).removeprefix(to_page_text(chart["title"]))
     if unknown := [each for each in formats.find_numbers(rest) if each not in known]:
-        yield f"in words it has {', '.join(unknown)}, no mark does"
+        yield f"its words have {', '.join(unknown)}, which no mark has"
 
 
 _TICK = re.compile(r"([+-]?[\d.]+(?:e[+-]?\d+)?) ?%?")
 _FARTHEST = 0.05
-"""Pixels that a number on an axis may lie from the line through the others: places are rounded to a thousandth."""
+"""Pixels that a number on an axis may be off the line through the others: places are rounded to a thousandth."""
 LEGENDS = ("kind", "source", "series", "roof")
-"""Fields of marks that a legend has an entry of."""
+"""Fields of marks that a legend has entries for."""
 
 
 @dataclass(frozen=True)
 class DrawnText:
-    """A text of a drawing: its role there, which axis or legend it belongs to, its lines, where it is."""
+    """A text in a drawing: its role, the axis or legend it belongs to, its lines and its place."""
 
     role: str
     group: int
@@ -315,18 +315,18 @@ def _read_texts(element: ElementTree.Element, role: str = "", group: int = 0) ->
 
 
 def find_drawing_errors(chart: PageValues, drawing: str) -> Iterator[str]:
-    """What the drawing's texts say that the marks do not."""
+    """Find where the texts of a drawing differ from the marks."""
     try:
         texts = list(_read_texts(ElementTree.fromstring(drawing)))
     except (ElementTree.ParseError, RecursionError) as error:
         yield f"its drawing cannot be read: {error}"
         return
-    # As many labels of each value as there are marks with it (of promised and achieved FLOP/s the outer ones).
+    # Each value has as many labels as marks (for promised and achieved FLOP/s only the outer marks are labelled).
     written = Counter(str(mark["text"]) for mark in chart["data"] if "text" in mark and mark.get("side") != "")
     drawn = Counter(" ".join(text.lines) for text in texts if text.role == "mark")
     if drawn != written:
         wrong = ", ".join((drawn - written) | (written - drawn))
-        yield f"its drawing has the values {wrong} another number of times than its marks"
+        yield f"its drawing shows the values {wrong} more or less often than its marks"
     known = _list_drawn_words(chart["data"])
     for (role, _), found in groupby(texts, attrgetter("role", "group")):
         together = list(found)
@@ -349,14 +349,16 @@ def find_drawing_errors(chart: PageValues, drawing: str) -> Iterator[str]:
                 yield f"its drawing labels the rows {' / '.join(words)}, its marks have others or another order"
         elif role == "legend-label":
             lines = [line for text in together for line in text.lines]
-            yield from (f"its drawing says {line!r}, no mark does" for line in lines if not _is_known(line, known))
-            yield from (f"its legend says {each!r} {n} times" for each, n in Counter(words).items() if n > 1)
+            yield from (
+                f"its drawing has the text {line!r}, which no mark has" for line in lines if not _is_known(line, known)
+            )
+            yield from (f"its legend has {each!r} {n} times" for each, n in Counter(words).items() if n > 1)
         elif role != "mark":
             yield from (f"no rule to check {each!r} in the drawing" for each in words if formats.find_numbers(each))
 
 
 def _list_drawn_words(marks: Marks) -> set[str]:
-    """Each line that a label of a row or a legend may have: a mark's own words, places and what was timed in one line."""
+    """List each line that a row label or a legend may have: words of a mark, places, and what was timed."""
     known = {str(mark[name]) for mark in marks for name in LEGENDS if name in mark}
     for label in {str(mark.get("label")) for mark in marks}:
         lines = [formats.fold(line) for line in label.split("\n")[:-1] if line.strip()]
@@ -370,7 +372,7 @@ def _is_known(line: str, known: set[str]) -> bool:
 
 
 def _are_on_a_line(values: Sequence[float], texts: Sequence[DrawnText]) -> bool:
-    """Whether three or more numbers of an axis lie on a line, in themselves or in their logarithms."""
+    """Check that three or more numbers of an axis are on a straight line, as they are or as logarithms."""
     numbers, sides = np.array(values), np.transpose([text.place for text in texts])
     places = max(sides, key=lambda side: len(set(side)))
     ends = [numbers.argmin(), numbers.argmax()]

@@ -1,4 +1,4 @@
-"""The columns of a page: each with its heading, its unit, and its cells' text from the values beside it."""
+"""The columns of a page: each has a heading, a unit, and a rule for the text of its cells from the values beside it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Details = Callable[[ValueSubject], Iterable[str]]
 
 @dataclass(frozen=True)
 class ExpectedColumn:
-    """What a column is headed, in which unit, and what its cells say."""
+    """A column's heading, its unit, and the rule for the text of its cells."""
 
     heading: str
     text: CellText
@@ -24,7 +24,7 @@ class ExpectedColumn:
 
 
 def _interval(subject: ValueSubject, name: str) -> Iterator[str]:
-    """The interval of a figure; that of a median may have no upper end."""
+    """Write the interval of a figure; a median's may have no upper end."""
     low, high = subject.printed.get(f"{name}_low"), subject.printed.get(f"{name}_high")
     write = find_format(name)
     if low is not None:
@@ -36,7 +36,7 @@ def _n(subject: ValueSubject, name: str) -> str:
 
 
 def exact(name: str, details: Details = lambda subject: (), *, unknown: str = UNKNOWN) -> CellText:
-    """A number by itself, or with further details."""
+    """Make the rule of a cell with one number, and further details if any."""
 
     def write(subject: ValueSubject) -> str:
         value = subject.printed.get(name)
@@ -46,12 +46,12 @@ def exact(name: str, details: Details = lambda subject: (), *, unknown: str = UN
 
 
 def with_interval(name: str) -> CellText:
-    """A number with its interval and n; of a published row alone."""
+    """Make the rule of a cell with a number, its interval and n; a published row has the number alone."""
     return exact(name, lambda s: () if s.published else (*_interval(s, name), _n(s, name)))
 
 
 def _marked(text: CellText) -> CellText:
-    """The mark of a projection before a figure."""
+    """Make the rule that puts ~ before a projected figure."""
 
     def write(subject: ValueSubject) -> str:
         words = text(subject)
@@ -64,7 +64,7 @@ def _marked(text: CellText) -> CellText:
 def _job_time(subject: ValueSubject) -> str:
     kind = f"{subject.printed.get('job_kind')}, {_n(subject, 'job_seconds')}"
     details = () if subject.published else (*_interval(subject, "job_seconds"), kind)
-    # A source gives whole seconds, which its row has without a tenth.
+    # A source gives whole seconds, so its row prints no tenths.
     return _marked(exact("job_seconds", lambda s: details))(subject).removesuffix(".0")
 
 
@@ -124,7 +124,7 @@ def _seeds_reached(subject: ValueSubject) -> str:
 
 
 def _why_not(subject: ValueSubject) -> str:
-    """What the processes of a rung without a time said, each once."""
+    """Join the messages of a rung whose processes all lack a time, each message once."""
     said = (record.outcome.message for record in subject.own.records if record.outcome.status != "ok")
     return "" if subject.own.costs else "; ".join(dict.fromkeys(filter(None, said)))
 
@@ -173,12 +173,12 @@ def _word(name: str) -> CellText:
 
 
 def show_value(heading: str, name: str, unit: str = "") -> ExpectedColumn:
-    """A column of numbers by themselves."""
+    """Declare a column of numbers without intervals."""
     return ExpectedColumn(heading, exact(name), unit)
 
 
 def show_interval(heading: str, name: str, unit: str = "") -> ExpectedColumn:
-    """A column of numbers with their intervals and n."""
+    """Declare a column of numbers with their intervals and n."""
     return ExpectedColumn(heading, with_interval(name), unit)
 
 
@@ -279,20 +279,20 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
     "margin": show_value("loss allowed", "loss_allowed"),
     "convergence.verdict": ExpectedColumn("the mode", _verdict),
 }
-"""Every column by its key; `table.key` where a table has another of that key."""
+"""Every column by its key; `table.key` where the key means another column in that table."""
 
 
 def find_column(table: str, key: str) -> ExpectedColumn | None:
-    """The column of that table; None where there are no rules for it."""
+    """Find the rules of a table's column; None if it has none."""
     return COLUMNS.get(f"{table}.{key}") or COLUMNS.get(key)
 
 
 def find_text_errors(column: ExpectedColumn, subject: ValueSubject, printed: str) -> Iterator[str]:
-    """What is wrong with a cell's text: nothing may be in that of a published row where its source gives no figure."""
+    """Find what is wrong with a cell's text; where a source gives no figure, a published row may be empty."""
     try:
         expected = column.text(subject)
     except (LookupError, TypeError, ValueError) as error:
-        expected = UNKNOWN if subject.published else f"no such figure of the records: {error}"
+        expected = UNKNOWN if subject.published else f"the records lack this figure: {error}"
     fits = printed == expected or (subject.published is not None and {printed, expected} <= {"", UNKNOWN})
     if column.heading == "processor" and subject.row is not None:
         fits = subject.row.printed_as(printed)

@@ -1,4 +1,4 @@
-"""Pages and files read back by their own marks: what they were made of, tables cell by cell, the values stored in them."""
+"""Read pages and files back by the marks in them: ledgers and options, tables cell by cell, the values stored in them."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from typing import Any
 from cnnbench.verify.formats import fold
 
 Options = Mapping[str, Any]
-"""What a document was made of: its command, the runs of its ledgers, and what the reader asked for."""
+"""How a document was made: its command, the runs of its ledgers, and the options given."""
 PAGE = "<!-- cnnbench page"
 _LINE_COMMENT = r"<(?<![^\n]<)!-- "
 """The beginning of a comment that begins a line. A search for a letter is ten times as fast as one for a line's beginning."""
 _SEAL = rf"{_LINE_COMMENT}cnnbench page sha256:([0-9a-f]{{64}}) -->$"
 SEAL = re.compile(_SEAL, re.MULTILINE)
 MARK = re.compile(rf"{_LINE_COMMENT}cnnbench page.*$", re.MULTILINE)
-"""What can only be a digest, whole or broken."""
+"""A line that can only be a digest, whole or broken."""
 OPEN = re.compile(rf"{_LINE_COMMENT}table: .*$", re.MULTILINE)
 """The mark that a generated part of a page begins with."""
 DRAWING = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
 APART = re.compile(rf"<(?:svg\b.*?</svg>|{_SEAL.removeprefix('<')})", re.DOTALL | re.MULTILINE)
-"""What is compared apart from the page: its drawings, and its digest, which covers them."""
+"""The parts of a page that are compared separately: its drawings, and its digest, which covers them."""
 VALUES = "cnnbench_page"
-"""The name by which a page's values are known, in `page.json` and inside the HTML."""
+"""The first key of a page's values, in `page.json` and inside the HTML."""
 _MADE_OF = re.compile(rf"{_LINE_COMMENT}cnnbench made of ")
 _MADE_OF_JSON = re.compile(rf'\{{\s*"(?:cnnbench|{VALUES})":\s*"[^"]*",\s*"options":\s*')
-"""What is before a document's options: in a Markdown page, and in JSON, which HTML has inside."""
+"""The text before a document's options: in a Markdown page, and in JSON, which HTML has inside."""
 Grid = list[tuple[int, list[str]]]
-"""The rows of tables, headings and titles of groups too, each with the line of the file it is on."""
+"""The rows of tables, headings and group titles too, each with its line in the file."""
 
 
 def read_options(text: str) -> Options | None:
-    """What a text says that it was made of; None where it says nothing. Raises ValueError where that is broken."""
+    """Read the options that a text was made with; None if it names none. Raises ValueError if they are broken."""
     found = _MADE_OF.search(text) or _MADE_OF_JSON.search(text)
     options, _ = json.JSONDecoder().raw_decode(text, found.end()) if found else (None, 0)
     return options if isinstance(options, dict) and "runs" in options else None
 
 
 def find_runs(text: str) -> list[tuple[str, str]]:
-    """The runs whose ledgers a text names, with the digests it names."""
+    """List the runs whose ledgers a text names, each with the digest it names."""
     named = unescape("\n".join(re.findall(r"Ledger [^\n]{,3000}?sha256:[0-9a-f]*", text)))
     return list(dict.fromkeys(re.findall(r"Ledger [^\n/]*/([^\s/]+) sha256:([0-9a-f]*)", named)))
 
 
 def find_parts(text: str) -> Iterator[tuple[int, re.Match[str]]]:
-    """Where each generated part begins, and the digest of itself that it ends in."""
+    """Find where each generated part begins, and the digest of the part at its end."""
     position = 0
     for seal in SEAL.finditer(text):
         opened = list(OPEN.finditer(text, position, seal.start()))
@@ -59,8 +59,8 @@ def find_parts(text: str) -> Iterator[tuple[int, re.Match[str]]]:
 
 
 def read_html(text: str) -> Grid:
-    """The rows of all tables of an HTML page in order."""
-    # A script leaves its line ends, by which later rows are found.
+    """Read the rows of all tables of an HTML page in order."""
+    # Line ends of a script remain, so that the line numbers of later rows are right.
     bare = re.sub(r"(?s)<script\b.*?</script>", lambda script: "\n" * script.group().count("\n"), text)
     bare = DRAWING.sub("", bare)
     found = []
@@ -73,12 +73,12 @@ def read_html(text: str) -> Grid:
 
 
 def unescape(text: str) -> str:
-    """What GitHub shows of the text: a backslash before punctuation, comments and the tags around a dollar go."""
+    """Convert Markdown to the text GitHub shows: without comments, tags around $ and backslashes before punctuation."""
     return re.sub(r"\\([!-/:-@\[-`{-~])|<!-- -->|</?span>", r"\1", text)
 
 
 def read_markdown(text: str) -> Grid:
-    """The rows of all tables of a Markdown page in order, the bold line before a table too."""
+    """Read the rows of all tables of a Markdown page in order, the bold line before a table too."""
     found: Grid = []
     title = None
     for number, line in enumerate(text.splitlines(), start=1):
@@ -94,7 +94,7 @@ def read_markdown(text: str) -> Grid:
 
 
 def shown_grid(table: Mapping[str, Any], *, html: bool) -> Iterator[list[str]]:
-    """The rows that a page should show of a table: in HTML the headings once, in Markdown under each group's title."""
+    """List a table's rows as a page should show them: headings once in HTML, under each group's title in Markdown."""
     headings = [
         fold(f"{each['title']} [{each['unit']}]".removesuffix(" []").replace("-\n", "")) for each in table["columns"]
     ]
@@ -109,11 +109,11 @@ def shown_grid(table: Mapping[str, Any], *, html: bool) -> Iterator[list[str]]:
 
 
 def read_json(text: str) -> Any:
-    """A document in which no name is in an object twice. Raises ValueError where one is, or where it is no JSON."""
+    """Parse JSON. Raises ValueError if it is malformed or an object has a name twice."""
 
     def reject_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
-            raise ValueError(f"a name stands twice among {', '.join(name for name, _ in pairs[:4])}, ...")
+            raise ValueError(f"a name is repeated among {', '.join(name for name, _ in pairs[:4])}, ...")
         return dict(pairs)
 
     return json.loads(text, object_pairs_hook=reject_repeated)
@@ -121,7 +121,7 @@ def read_json(text: str) -> Any:
 
 @lru_cache(maxsize=1)
 def read_csv(text: str) -> list[dict[str, str]]:
-    """The lines of a CSV file of tables; none where it is none of ours."""
+    """Read the lines of a CSV file of tables; empty if cnnbench did not write it."""
     csv.field_size_limit(max(131_072, len(text)))  # the cell of options may be longer than the default
     head, *rows = list(csv.reader(io.StringIO(text))) or [[]]
     if not {"table", "group", "clock_rule"} <= set(head):
@@ -130,7 +130,7 @@ def read_csv(text: str) -> list[dict[str, str]]:
 
 
 def read_stored(text: str) -> str:
-    """The data that a picture carries; a PNG's bytes are given as characters. Nothing where it carries none."""
+    """Read the data stored in a picture, a PNG given as one character per byte; empty if it stores none."""
     if drawn := re.search(r'<metadata id="cnnbench-data">(.*?)</metadata>', text, re.DOTALL):
         return drawn.group(1)
     mark = re.search(r"(.{4})tEXt(?=(cnnbench\0))", text, re.DOTALL)

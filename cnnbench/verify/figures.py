@@ -1,4 +1,4 @@
-"""A row's figures derived again from its raw blocks: by the name of each value a function of the row."""
+"""A row's figures derived again from its raw blocks: `FIGURES` maps the name of each value to a function of the row."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from cnnbench.verify.raw_rows import PageView, RawRow, count_processors
 FigureDerivation = Callable[[PageView, RawRow], DerivedFigure]
 SECONDS_AN_HOUR = 3600
 FLOORS = ("compute", "bandwidth", "launch", "input")
-"""What a step may be bound by."""
+"""What may limit a step."""
 MISSED_AT_MOST = 0.05
-"""How often the interval of a median may miss it."""
+"""The probability with which the interval of a median may miss it."""
 COUNTER_STOPPED = 1e-9
-"""A counter or a window of no more than this measured nothing."""
+"""A counter or a window that advanced by this or less measured nothing."""
 
 
 @lru_cache(maxsize=1 << 16)
 def find_figure(view: PageView, row: RawRow, name: str) -> DerivedFigure | None:
-    """Find a figure by name, derived once however often it is printed; None where the records have none."""
+    """Find a figure by name, derived once however often it is printed; None if the records do not have it."""
     try:
         return FIGURES[name](view, row) if row.trials or name.endswith("_to_target") else None
     except NoFigure:
@@ -37,12 +37,12 @@ def find_figure(view: PageView, row: RawRow, name: str) -> DerivedFigure | None:
 
 
 def _flops_rate(view: PageView, row: RawRow) -> DerivedFigure:
-    """Model FLOPs over time."""
+    """Divide model FLOPs by the step time."""
     return geometric(known(row.flops) / step for step in row.steps)
 
 
 def _share_of_ceiling(view: PageView, row: RawRow) -> DerivedFigure:
-    """A product's seconds over the row's, times the FLOPs of both the other way round."""
+    """Divide the row's FLOP/s per device by those of its matrix product."""
     product = known(view.ceiling(row))
     found = intervals.ratio(product.step_costs, row.step_costs)
     if found.low is None:  # too few of a side for an interval: the means alone
@@ -52,7 +52,7 @@ def _share_of_ceiling(view: PageView, row: RawRow) -> DerivedFigure:
 
 
 def job_times(row: RawRow) -> list[float]:
-    """Seconds of the whole job by process, projected where only steps were timed; none of a job without an end."""
+    """List seconds of the whole job by process, projected if only steps were timed; empty for a job without an end."""
     job = row.job
     if job.clock != "steady":
         return [trial.job_seconds for trial in row.good_trials if trial.job_seconds and job.clock != "accuracy"]
@@ -77,19 +77,19 @@ def _accuracy(view: PageView, row: RawRow) -> DerivedFigure:
 
 
 def energy_windows(row: RawRow) -> list[Energy]:
-    """The windows that measured something; a counter that stood still did not."""
+    """List the energy windows that measured something: energy, steps and both durations are above zero."""
     found = filter(None, (trial.energy for trial in row.good_trials))
     counted = attrgetter("window_joules", "window_steps", "window_seconds", "idle_seconds")
     return [each for each in found if min(counted(each)) > COUNTER_STOPPED]
 
 
 def _energy(view: PageView, row: RawRow) -> DerivedFigure:
-    """Joules an image."""
+    """Compute joules per image."""
     return geometric(each.window_joules / (each.window_steps * row.job.batch_size) for each in energy_windows(row))
 
 
 def net_joules(row: RawRow) -> float | None:
-    """Joules an image without what idling takes; None where that is all."""
+    """Compute joules per image without the idle power; None if nothing is left."""
     found = [
         (each.window_joules - each.idle_joules / each.idle_seconds * each.window_seconds)
         / (each.window_steps * row.job.batch_size)
@@ -100,7 +100,7 @@ def net_joules(row: RawRow) -> float | None:
 
 
 def mean_watts(row: RawRow) -> float | None:
-    """Mean power in the energy windows of the row's processes."""
+    """Compute the mean power in the energy windows of the row's processes."""
     found = [each.window_joules / each.window_seconds for each in energy_windows(row)]
     return statistics.fmean(found) if found else None
 
@@ -112,13 +112,13 @@ def _job_energy(view: PageView, row: RawRow) -> DerivedFigure:
 
 
 def pretraining_rate(row: RawRow) -> float:
-    """Model FLOPs of pre-training over its seconds."""
+    """Divide model FLOPs of pre-training by its seconds."""
     flops = 0 if row.workload is None else workloads.pretraining_flops(row.job)
     return geometric(flops / each.pretraining_seconds for each in row.good_trials if each.pretraining_seconds).value
 
 
 def _exchange(view: PageView, row: RawRow) -> DerivedFigure:
-    """The share of a step that is the exchange of gradients: none of it negative, which noise can make it."""
+    """Compute the share of a step spent on exchanging gradients, at least 0: noise can make the difference negative."""
     found = [trial.communication for trial in row.good_trials if trial.communication]
     ratio = geometric(sum(each.with_seconds) / sum(each.without_seconds) for each in found)
     return ratio.changed(lambda times: max(0.0, 1 - 1 / times))
@@ -140,7 +140,7 @@ def _efficiency(view: PageView, row: RawRow) -> DerivedFigure:
 
 @lru_cache(maxsize=1024)
 def copy_steps(row: RawRow) -> list[dict[str, float]]:
-    """Seconds of a step by place, of every launch in which each copy has a place and a time of its own."""
+    """List seconds per step by place, for each launch in which every copy has its own place and a time."""
     if row.job.copies == 1:
         return []
     every = [{rank.place: sum(rank.block_seconds) / trial.steps for rank in trial.ranks} for trial in row.good_trials]
@@ -149,31 +149,31 @@ def copy_steps(row: RawRow) -> list[dict[str, float]]:
 
 
 def slowest_copy(row: RawRow) -> str | None:
-    """The place with the largest geometric mean."""
+    """Find the place with the largest geometric mean over launches."""
     found = copy_steps(row)
     places = sorted(found[0]) if found else ()
     return max(places, key=lambda place: statistics.geometric_mean(each[place] for each in found), default=None)
 
 
 def has_reached(row: RawRow, trial: Trial) -> bool:
-    """Whether the last evaluation has as many right as the target asks for."""
+    """Check that the last evaluation has as many right as the target asks for."""
     target = row.job.target or 1.0
     return any(round(last.correct - target * last.images, 6) >= 0 for last in trial.epoch_evaluations[-1:])
 
 
 def seeds_to_target(row: RawRow) -> list[tuple[Trial, bool]]:
-    """Each seed with whether it reached the target; none where the row has no target."""
+    """List each seed and whether it reached the target; empty if the row has no target."""
     own = row.attempts if row.job.clock == "accuracy" and row.job.target is not None else ()
     return [(trial, has_reached(row, trial)) for _, trial in own]
 
 
 def count_epochs(row: RawRow, trial: Trial) -> float:
-    """Steps in epochs."""
+    """Convert a process's steps to epochs."""
     return trial.steps / (row.job.steps_per_epoch or 1)
 
 
 def _median(of: Callable[[RawRow, Trial], float]) -> FigureDerivation:
-    """Middle value with its interval by order statistics; a seed that missed the target is infinitely late."""
+    """Make the rule of a median with its interval by order statistics; a seed that missed its target counts as latest."""
 
     def derive(view: PageView, row: RawRow) -> DerivedFigure:
         values = sorted(of(row, trial) if good else math.inf for trial, good in seeds_to_target(row))
@@ -190,14 +190,15 @@ def _median(of: Callable[[RawRow, Trial], float]) -> FigureDerivation:
 
 
 def median_floors(row: RawRow) -> dict[str, float]:
-    """Each measured floor's median over the processes that measured it."""
+    """Compute each measured floor's median over the processes that measured it."""
     names = {name for trial in row.good_trials for name in trial.floors}
     return {name: statistics.median(t.floors[name] for t in row.good_trials if name in t.floors) for name in names}
 
 
 def bytes_moved(row: RawRow) -> int | None:
-    """Bytes that a step must move at least: in training each activation five times, each parameter eight; in inference two
-    times and once.
+    """Count the bytes that a step must move at least.
+
+    Training moves each activation five times and each parameter eight times, inference two times and once.
     """
     if row.workload is None or row.workload.kind != "training":
         return None
@@ -208,7 +209,7 @@ def bytes_moved(row: RawRow) -> int | None:
 
 @lru_cache(maxsize=4096)
 def floors(view: PageView, row: RawRow) -> dict[str, float]:
-    """Seconds below which a step cannot be, by what would bind it."""
+    """Compute the least seconds that a step can take, by each limit that is known."""
     median, moved = median_floors(row), bytes_moved(row)
     ceiling = find_figure(view, row, "measured_peak_flops_per_second")
     if not row.trials or moved is None or not row.alone:
@@ -225,12 +226,12 @@ def floors(view: PageView, row: RawRow) -> dict[str, float]:
 
 
 def find_peak(row: RawRow) -> peaks.Peak:
-    """The dense peak of one of its processors."""
+    """Find the theoretical dense peak of one of the row's processors."""
     return peaks.theoretical_peak(known(row.device), row.header.machine, row.job.precision)
 
 
 def _mean(read: Callable[[Trial], float | None]) -> FigureDerivation:
-    """Geometric mean of what was measured of each process."""
+    """Make the rule of a geometric mean over one measured value per process."""
     return lambda view, row: geometric(map(read, row.good_trials))
 
 

@@ -1,4 +1,4 @@
-"""Numbers to text as a page should print them, written a second time: what does not agree with `units` is a finding."""
+"""Numbers to text as a page should print them, written a second time: a difference from `units` is a finding."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ _NUMBER = re.compile(r"\d[\d.,]*")
 
 
 def _with_prefix(value: float, unit: str) -> str:
-    """Three significant figures with the largest prefix that leaves one before the point."""
+    """Write three significant figures with the largest prefix that leaves a digit before the point."""
     scale, prefix = next((each for each in _PREFIXES if abs(value) >= 0.9995 * each[0]), _PREFIXES[-1])
     return f"{value / scale:.3g} {prefix}{unit}"
 
 
 def seconds(value: float) -> str:
-    """A duration with its prefix, whole seconds from 1,000 on."""
+    """Write a duration with its prefix, whole seconds from 1,000 on."""
     return f"{value:,.0f} s" if abs(value) >= 999.5 else _with_prefix(value, "s")
 
 
 def joules(value: float) -> str:
-    """Energy with its prefix."""
+    """Write an energy with its prefix."""
     return _with_prefix(value, "J")
 
 
 def duration(value: float) -> str:
-    """Hours, minutes and seconds; below ten minutes with a tenth."""
+    """Write hours, minutes and seconds; below ten minutes with tenths."""
     decimals = int(round(value * 10) < 6000)
     rounded = round(value * 10) / 10 if decimals else float(round(value))
     minutes, rest = divmod(rounded, 60)
@@ -37,13 +37,13 @@ def duration(value: float) -> str:
 
 
 def giga(value: float) -> str:
-    """Thousand millions without the unit: four figures, at least three below ten."""
+    """Write billions without a unit: whole from 1,000 on, one decimal from ten on, else three figures."""
     number = value / 1e9
     return f"{number:,.0f}" if number >= 999.95 else f"{number:.1f}" if number >= 9.995 else f"{number:.3g}"
 
 
 def size(value: float) -> str:
-    """Bytes with a binary prefix."""
+    """Write bytes with a binary prefix."""
     units = ("B", "KiB", "MiB", "GiB", "TiB")
     power = next((n for n in range(4) if abs(value) < 1024.0 ** (n + 1)), 4)
     number = value / 1024.0**power
@@ -51,12 +51,12 @@ def size(value: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """Times as much: whole from 100 on, two decimals, two figures below a tenth."""
+    """Write a ratio: whole from 100 on, else two decimals, below a tenth two figures."""
     return f"{value:.2g}x" if value < 0.0995 else f"{value:,.0f}x" if value >= 99.995 else f"{value:.2f}x"
 
 
 def whole_from(limit: float) -> FormatNumber:
-    """Three figures, from the limit on all of them."""
+    """Make the rule that writes three figures below the limit and whole numbers from it on."""
     return lambda value: count(value) if value >= limit else f"{value:.3g}"
 
 
@@ -64,23 +64,23 @@ count, rate, number = "{:,.0f}".format, whole_from(99.95), whole_from(999.5)
 
 
 def percent(digits: int) -> FormatNumber:
-    """A share with so many decimals."""
+    """Make the rule that writes a share as a percentage with so many decimals."""
     return lambda value: f"{100 * value:.{digits}f} %"
 
 
 def chance(value: float) -> str:
-    """A probability, which is rounded neither to 0 nor to 1."""
+    """Write a probability, never rounded to 0 or to 1."""
     text = percent(2)(value)
     return "<0.01 %" if value > 0 and text == "0.00 %" else ">99.99 %" if value < 1 and text == "100.00 %" else text
 
 
 def points(value: float) -> str:
-    """A difference of shares with its sign."""
+    """Write a difference of shares in percentage points with its sign."""
     return f"{round(100 * value, 3) + 0.0:+.3f} pp"
 
 
 def loss(value: float) -> str:
-    """A size in points, without a sign."""
+    """Write a size in percentage points without a plus sign."""
     return points(value).removeprefix("+")
 
 
@@ -107,16 +107,16 @@ UNITS: Mapping[str, FormatNumber] = {
     "difference": points,
     "loss_allowed": loss,
 }
-"""How a value is written by a part of its name, which has its unit; the first that fits. Others are counts."""
+"""The format of a value by a part of its name, since names carry units; the first that fits. Other values are counts."""
 
 
 def find_format(name: str) -> FormatNumber:
-    """How the value of that name is written."""
+    """Find the format of the value with that name."""
     return next((text for part, text in UNITS.items() if part in name), count)
 
 
 def span(low: float, high: float, text: FormatNumber) -> str:
-    """Both ends of an interval; what they share is printed once."""
+    """Write both ends of an interval; a unit they share is printed once."""
     first, last = text(low), text(high)
     if text is points:
         return f"{first.removesuffix(' pp')} to {last}"
@@ -127,15 +127,15 @@ def span(low: float, high: float, text: FormatNumber) -> str:
 
 
 def with_details(text: str, details: Sequence[str]) -> str:
-    """A cell in one line."""
+    """Write a cell's text and details in one line."""
     return f"{text} ({'; '.join(details)})" if details else text
 
 
 def fold(text: str) -> str:
-    """The text with one blank between its words."""
+    """Fold blanks and line ends into one blank between words."""
     return " ".join(text.split())
 
 
 def find_numbers(*texts: object) -> list[str]:
-    """Every number in these texts, without separators."""
+    """Find every number in these texts, without thousands separators."""
     return [each.rstrip(".,").replace(",", "") for each in _NUMBER.findall(" ".join(map(str, texts)))]

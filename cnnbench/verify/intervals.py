@@ -1,4 +1,4 @@
-"""A figure with its interval, written a second time: means on logs with Student's t, Welch, Wilson; n counts processes."""
+"""Figures with intervals, written a second time: means on logs with Student's t, Welch, Wilson; n counts processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Cost = Mapping[tuple[str, int], float]
 
 @dataclass(frozen=True)
 class DerivedFigure:
-    """What should be printed, in SI units."""
+    """A figure that should be printed, in SI units."""
 
     value: float
     low: float | None = None
@@ -26,28 +26,28 @@ class DerivedFigure:
     n: int | None = None
 
     def changed(self, change: Callable[[float], float]) -> DerivedFigure:
-        """The figure and its ends by a rising function."""
+        """Apply an increasing function to the figure and to both ends."""
         low, high = (None if end is None else change(end) for end in (self.low, self.high))
         return DerivedFigure(change(self.value), low, high, self.n)
 
     def scaled(self, factor: float) -> DerivedFigure:
-        """In another unit."""
+        """Multiply the figure and both ends by a factor."""
         return self.changed(lambda value: value * factor)
 
 
 class NoFigure(LookupError):
-    """The records have no such figure, which a page may say."""
+    """The records lack the figure; a page may say so."""
 
 
 def known(value: T | None) -> T:
-    """The value. Raises NoFigure where there is none."""
+    """Pass on a value that is known. Raises NoFigure for None."""
     if value is None:
         raise NoFigure
     return value
 
 
 def geometric(values: Iterable[float | None]) -> DerivedFigure:
-    """Geometric mean of what is known, without zeros. Raises NoFigure for none, or where one is negative."""
+    """Compute the geometric mean of known values except zeros. Raises NoFigure if none is left or one is negative."""
     found = [value for value in values if value]
     if not found or min(found) < 0:
         raise NoFigure
@@ -60,7 +60,7 @@ def _mean(values: Sequence[float]) -> DerivedFigure:
 
 
 def variance(values: Sequence[float]) -> float:
-    """Compute it with one degree of freedom less than values; `statistics` does it in fractions, many times slower."""
+    """Compute the sample variance (n - 1), many times faster than `statistics`, which uses fractions."""
     return float(np.var(values, ddof=1))
 
 
@@ -76,7 +76,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> tuple[float, float
 
 
 def ratio(base: Cost, own: Cost) -> DerivedFigure:
-    """Base over own: paired by round from three pairs on, else Welch on the logs from three a side, else the means."""
+    """Divide base by own: paired by round from three pairs on, else with Welch's interval on logs, else means alone."""
     pairs = [math.log(base[key] / own[key]) for key in sorted(own.keys() & base.keys())]
     n = min(len(base), len(own))
     if len(pairs) >= 3 or (pairs and n < 3):
@@ -88,7 +88,7 @@ def ratio(base: Cost, own: Cost) -> DerivedFigure:
 
 
 def wilson(correct: int, images: int) -> DerivedFigure:
-    """Share right of one process, with the interval for the choice of images."""
+    """Compute one process's share of images right, with the interval for the choice of images."""
     z, share = float(ndtri(0.975)), correct / images
     shrink = 1 + z * z / images
     centre = (share + z * z / (2 * images)) / shrink
@@ -97,7 +97,7 @@ def wilson(correct: int, images: int) -> DerivedFigure:
 
 
 def accuracy(right: Sequence[int], images: int) -> DerivedFigure:
-    """Share right of one process, else the mean over processes, its interval clipped to [0, 1]."""
+    """Compute the share right: Wilson's interval for one process, else the mean over processes, clipped to [0, 1]."""
     if len(right) == 1:
         return wilson(right[0], images)
     return _mean([each / images for each in right]).changed(lambda share: min(1.0, max(0.0, share)))

@@ -1,4 +1,4 @@
-"""What was learned, derived again: the lecture's stopping rule epoch by epoch, and modes compared with the plain one."""
+"""Learning derived again: the lecture's stopping rule epoch by epoch, and modes compared with the plain one."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from cnnbench.verify.raw_rows import PLAIN, PageView, RawRow, describe_step, gro
 IMAGES = 10_000
 SEEDS, MOST_SEEDS = 5, 1000
 _NOT_LEARNED = {*PLAIN, "warmup_steps", "blocks", "block_steps", "epoch_eval_images", "seed", "round"}
-"""Fields that do not change what is learned."""
+"""Fields of a job that do not change what is learned."""
 
 
 AccuracyCurves = list[list[int]]
-"""Test images right after each epoch, a list a process."""
+"""Test images right after each epoch, one list per process."""
 
 
 @lru_cache(maxsize=1024)
 def accuracy_curves(row: RawRow) -> AccuracyCurves:
-    """Test images right after epochs 1, 2, 3..., a list a process that looked at all of them after each."""
+    """List test images right after epochs 1, 2, 3..., for each process that evaluated all of them after every epoch."""
     steps, found = row.job.steps_per_epoch or 0, []
     for _, trial in row.attempts if steps else ():
         right = {each.after_steps: each.correct for each in trial.epoch_evaluations if each.images == IMAGES}
@@ -37,12 +37,12 @@ def accuracy_curves(row: RawRow) -> AccuracyCurves:
 
 @lru_cache(maxsize=1 << 14)
 def chance_all_right(right: int, sample: int) -> float:
-    """C(right, sample) / C(10,000, sample)."""
+    """Compute the chance that a sample is all right: C(right, sample) / C(10,000, sample)."""
     return math.comb(right, sample) / math.comb(IMAGES, sample)
 
 
 def find_plain(view: PageView, row: RawRow) -> RawRow | None:
-    """The plain row of the same learning in the same place: of the same run, else of the newest."""
+    """Find the plain row of the same learning on the same machine: in the row's run if there, else in the newest."""
     if not describe_step(row.job) or not _ends_tested(row):
         return None
     plain = max(
@@ -63,7 +63,7 @@ def find_plain(view: PageView, row: RawRow) -> RawRow | None:
 
 @lru_cache(maxsize=64)
 def _plain_rows(view: PageView) -> dict[object, list[RawRow]]:
-    """The shown rows that are computed the plain way, by what they learn."""
+    """Group the shown rows that are computed the plain way by what they learn."""
     plain = (row for row in view.training if not describe_step(row.job))
     return group_rows(filter(_ends_tested, plain), _learning_key)
 
@@ -84,13 +84,13 @@ def _learning_key(row: RawRow) -> object:
 
 @lru_cache(maxsize=1024)
 def right_by_seed(row: RawRow) -> dict[int, int]:
-    """Test images right at the end by seed, of the processes that learned."""
+    """List test images right at the end by seed, for the processes that learned."""
     learned = ((record.job.seed, trial.test) for record, trial in row.trials)
     return {seed: test.correct for seed, test in learned if test is not None and test.images == IMAGES}
 
 
 def count_failed(row: RawRow) -> int:
-    """Seeds that did not learn."""
+    """Count the seeds that did not learn."""
     return sum(record.outcome.status in ("diverged", "missed") for record in row.records)
 
 
@@ -99,20 +99,20 @@ def _count_seeds(row: RawRow) -> int:
 
 
 def mean_accuracy(row: RawRow) -> float | None:
-    """Over the seeds that learned."""
+    """Compute the mean accuracy over the seeds that learned, as a share."""
     right = right_by_seed(row).values()
     return statistics.fmean(right) / IMAGES if right else None
 
 
 def accuracy_spread(row: RawRow) -> float | None:
-    """Its standard deviation between seeds."""
+    """Compute the standard deviation of accuracy between seeds, as a share."""
     right = right_by_seed(row).values()
     return statistics.stdev(right) / IMAGES if len(right) > 1 else None
 
 
 @dataclass(frozen=True)
 class SideDifference:
-    """Mode less plain in images, with its bounds and what they rest on."""
+    """Mode minus plain in images, with its bounds and the variance behind them."""
 
     value: float
     low: float
@@ -125,7 +125,7 @@ class SideDifference:
 
 @lru_cache(maxsize=1024)
 def compare(row: RawRow, plain: RawRow) -> SideDifference | None:
-    """The difference over seeds; None where a side has fewer than two."""
+    """Compute the difference over seeds; None if a side has fewer than two."""
     mine, theirs = right_by_seed(row), right_by_seed(plain)
     if min(len(mine), len(theirs)) < 2:
         return None
@@ -145,19 +145,19 @@ def compare(row: RawRow, plain: RawRow) -> SideDifference | None:
 
 
 def loss_allowed(view: PageView, row: RawRow) -> float:
-    """What was asked for, else what such a network is allowed."""
+    """Find the allowed loss of accuracy: the margin that was asked for, else the usual one for such a network."""
     asked = view.options.get("margin")
     usual = 0.002 if row.workload and not row.workload.convolves else 0.001
     return usual if asked is None else float(asked)
 
 
 def decided_by_rule(row: RawRow, plain: RawRow) -> bool:
-    """Whether seeds that did not learn decide before the bounds do."""
+    """Check whether seeds that did not learn, or too few seeds, decide before the bounds do."""
     return count_failed(row) > 0 or compare(row, plain) is None
 
 
 def classify(view: PageView, row: RawRow, plain: RawRow) -> str:
-    """The verdict on the mode."""
+    """Decide the verdict on the mode."""
     found, loss = compare(row, plain), loss_allowed(view, row) * IMAGES
     if found is None or decided_by_rule(row, plain):
         return "learns worse" if count_failed(row) and not count_failed(plain) else "undecided"
@@ -165,7 +165,7 @@ def classify(view: PageView, row: RawRow, plain: RawRow) -> str:
 
 
 def seeds_needed(view: PageView, row: RawRow, plain: RawRow) -> int | None:
-    """Seeds a side that would decide with a chance of 80 %."""
+    """Compute the seeds per side that would decide with a chance of 80 %; None if decided, or beyond 1,000."""
     found = compare(row, plain)
     if found is None or decided_by_rule(row, plain) or classify(view, row, plain) != "undecided":
         return None

@@ -1,8 +1,8 @@
-"""A page's values: tables, charts and words, each figure derived again from the ledgers; which tables there must be, which
-lines and columns each has, every cell of every line; facts of machines.
+"""Check a page's values: each figure in tables, charts and words is derived again from the ledgers, and so are the tables
+that a page must have, their lines, columns and cells, and the facts of machines.
 
-Nothing here reads a sentence: a number in words is known where it is a figure of the page's tables, a field of the records
-and their machines, or a number of the method itself.
+No sentence is parsed: a number in words is accepted if it is a figure of the page's tables, a field of the records and
+their machines, or a number of the method itself.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from cnnbench.verify.values import ENDS, ValueSubject, derive
 UNRULED = {"method"}
 """Tables without figures."""
 QUOTED = {"problem", "reference", "warning", "doubt"}
-"""Kinds of notes in the words of a file, a source or a process."""
+"""Kinds of notes that quote a file, a source or a process."""
 IN_RESOURCES = {"host_peak", "device_peak"}
-"""Columns that a page's table of resources has too."""
+"""Columns that the table of resources repeats."""
 METHOD = frozenset(find_numbers("0 1 2 3 4 5 6 8 10 80 90 95 100 256 3600 10000 0.010 0.95 0.98 1.5 10.0"))
-"""Numbers of how things are measured and computed, which are in rules and reasons whatever the records are."""
+"""Numbers of the method, which rules and reasons print whatever the records are."""
 CLAIMED = ("job", "versus", "speedup", "of_ceiling", "gemm.achieved", "step", "verdict")
-"""The columns whose cells a claim is made of."""
+"""The columns that supply the figures of a claim."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ExpectedTable:
-    """Which lines a table has, by their raw rows, and the keys of its columns with blanks between them."""
+    """The raw rows that a table must list, and the keys of its columns with blanks between them."""
 
     lines: Callable[[PageView], Collection[RawRow]]
     columns: str
     one_work: bool = False
-    """Whether the rows of a group are of equal work but for the precision."""
+    """True if the rows of a group must do the same work, except for the precision."""
 
 
 def _lecture(view: PageView) -> list[RawRow]:
-    """The rows of the published job; where there is none all that ended well."""
+    """List the rows of the published job; if there are none, all rows with an `ok` process."""
     same = [row for row in view.training if find_figure(view, row, "speedup_over_reference")]
     return same or [row for row in view.training if row.trials]
 
@@ -76,7 +76,7 @@ def _bounds(view: PageView) -> list[RawRow]:
 
 
 def _scaling(view: PageView) -> list[RawRow]:
-    """Once in each set, of a batch that is shared and of one that is on each rank, that has a row of several ranks."""
+    """List rows with strong scaling and with weak scaling, for each set that has a row of several ranks."""
     sets = defaultdict(list)
     for row in view.training:
         for scaling in ("strong", "weak") if row.job.copies == 1 else ():
@@ -105,7 +105,7 @@ def _costs(view: PageView) -> list[RawRow]:
 
 
 OPTIONAL: Mapping[str, str] = {"versus": "speedup_over_reference", "pretraining": "pretraining_seconds"}
-"""The figures of columns that are missing where no row has them."""
+"""Columns that a table lacks if no row has their figure."""
 TABLES: Mapping[str, ExpectedTable] = {
     "lecture": ExpectedTable(_lecture, "processor peak ceiling achieved job speedup versus"),
     "first_screen": ExpectedTable(_first_screen, "processor job speedup versus achieved memory"),
@@ -159,12 +159,12 @@ TABLES: Mapping[str, ExpectedTable] = {
 
 
 NOTED = {"lecture", "training", "resources", "bounds", "gemm"}
-"""Tables whose lines have all notes of their rows."""
+"""Tables whose lines print all notes of their rows."""
 ABSENT = "no GEMM of the same device, precision, threads and allocator in this run"
 
 
 def _find_table_errors(view: PageView, table: PageValues) -> Iterator[str]:
-    """What the table says that the records do not."""
+    """Find where a table differs from the records."""
     key, expected = table["key"], TABLES[table["key"]]
     keys = [column["key"] for column in table["columns"]]
     yield from _find_column_errors(view, table, keys)
@@ -218,7 +218,7 @@ def _find_column_errors(view: PageView, table: PageValues, keys: Sequence[str]) 
 
 
 def _find_line_errors(subject: ValueSubject, keys: Sequence[str], line: PageValues) -> Iterator[str]:
-    """What each cell of a line has that the records do not, in its values and in its text, and what its notes lack."""
+    """Find where the values and the text of a line's cells, and its notes, differ from the records."""
     for key, cell in zip(keys, line["cells"], strict=True):
         column = columns.find_column(subject.place, key)
         wrong = list(values.find_value_errors(cell["values"], partial(derive, subject=subject)))
@@ -230,7 +230,7 @@ def _find_line_errors(subject: ValueSubject, keys: Sequence[str], line: PageValu
 
 
 def _find_note_errors(subject: ValueSubject, notes: str) -> Iterator[str]:
-    """Why a row that was measured has no measured peak, and the doubt about a best product whose processes differ."""
+    """Check that notes give the reason for a missing measured peak, and the doubt about a best product that varies."""
     row, best = subject.own, subject.view.best_product(subject.own)
     trains, reason, doubt = row.job.workload != "gemm", ABSENT, "the processes of the best matrix product ("
     unusable = best is not None and best.apart > MOST_APART
@@ -249,7 +249,7 @@ def _find_note_errors(subject: ValueSubject, notes: str) -> Iterator[str]:
 def _find_group_errors(
     view: PageView, expected: ExpectedTable, title: str, subjects: Sequence[ValueSubject]
 ) -> Iterator[str]:
-    """A title with a number of no row under it, and rows of different work under one title."""
+    """Find numbers in a title that belong to no row under it, and rows of different work under one title."""
     rows = [subject.plain or subject.own for subject in subjects if subject.row is not None]
     margin, printed = view.options.get("margin"), find_numbers(title)
     known = find_numbers(*(f"{each.year} {each.job_images}" for each in view.published_rows))
@@ -264,7 +264,7 @@ def _find_group_errors(
 
 
 def _list_facts(header: RunHeader) -> dict[str, object]:
-    """What a table of machines says of one by the fact's name, nothing where it is unknown."""
+    """List what a table of machines prints about one machine, by the fact's name; empty if unknown."""
     machine, software = header.machine, header.software
     quota = "" if machine.cgroup_cpu_limit is None else f", quota {machine.cgroup_cpu_limit:g}"
     return {
@@ -303,7 +303,7 @@ def _accelerator(device: Device) -> str:
 
 
 def _is_fact(name: str, expected: object, printed: str | None, shared: str) -> bool:
-    """Whether a machine may be said to be so, by itself or with the others; a device's name may be a shorter one."""
+    """Check a printed fact of one machine, alone or in a line for all; a device's name may be shortened."""
     text = formats.UNKNOWN if expected in (None, "", ()) else str(expected)
     if printed is None:
         numbers = find_numbers(shared)
@@ -314,7 +314,7 @@ def _is_fact(name: str, expected: object, printed: str | None, shared: str) -> b
 
 
 def _find_machine_errors(view: PageView, table: PageValues) -> Iterator[str]:
-    """What the table says that the headers do not: side by side, or one machine below the other."""
+    """Find where a table of machines, one per column or one per line, differs from the ledgers' headers."""
     titles, (group,) = table["columns"], table["groups"]
     beside = titles[0]["key"] != "machine"
     heads = [to_page_text(column["title"]) if beside else column["key"] for column in titles[1:]]
@@ -323,7 +323,7 @@ def _find_machine_errors(view: PageView, table: PageValues) -> Iterator[str]:
     for first, cells in lines.items():
         for head, cell in zip(heads, cells, strict=True):
             facts[(first, head) if beside else (head, first)] = to_page_text(cell["text"])
-    # The newest shown run of each machine is the last.
+    # In this order the newest shown run of each machine comes last and is kept.
     headers = sorted((row.header for row in view.shown), key=attrgetter("machine.id", "created_at", "run_id"))
     machines = {to_page_text(header.machine.id): header for header in headers}
     known = {machine: _list_facts(header) for machine, header in machines.items()}
@@ -331,7 +331,7 @@ def _find_machine_errors(view: PageView, table: PageValues) -> Iterator[str]:
     for name in names if ("CPU", "") in facts else ():
         marked, texts = facts.pop((name, "")), {text for (fact, _), text in facts.items() if fact == name}
         if (marked == "differs") != (len(texts) > 1):
-            yield f"{name} is marked {marked!r}, the machines' texts say otherwise"
+            yield f"{name} is marked {marked!r}, which does not fit the machines' texts"
     named = list(filter(None, heads)) if beside else list(lines)
     if set(named) != machines.keys():
         yield f"the machines are {', '.join(named)}, the records are of {', '.join(machines)}"
@@ -339,26 +339,26 @@ def _find_machine_errors(view: PageView, table: PageValues) -> Iterator[str]:
         for machine, header in machines.items():
             there = facts.get((name, machine))
             if not _is_fact(name, known[machine][name], there, "" if beside else group["title"]):
-                yield f"{name} of {machine}: {there!r} is not what the header of run {header.run_id} says"
+                yield f"{name} of {machine}: {there!r} differs from the header of run {header.run_id}"
 
 
 def each_table(page: PageValues) -> Iterator[PageValues]:
-    """Every table of the page."""
+    """List every table of the page."""
     return (table for section in page["sections"] for table in section["tables"])
 
 
 def each_line(table: PageValues) -> Iterator[PageValues]:
-    """Every line of a table."""
+    """List every line of a table."""
     return (line for group in table["groups"] for line in group["lines"])
 
 
 def each_chart(page: PageValues) -> Iterator[PageValues]:
-    """Every chart of the page."""
+    """List every chart of the page."""
     return (chart for section in page["sections"] for chart in section["charts"])
 
 
 def find_errors(view: PageView, page: PageValues) -> Iterator[str]:
-    """All that a page says and the ledgers do not."""
+    """Find all differences of a page from the ledgers."""
     there = {table["key"]: table for table in each_table(page)}
     for key, table in there.items():
         if key in TABLES:
@@ -374,13 +374,13 @@ def find_errors(view: PageView, page: PageValues) -> Iterator[str]:
     for chart in each_chart(page):
         yield from (f"chart {chart['key']}: {each}" for each in charts.find_errors(view, chart))
     for where, text, numbers in _list_texts(view, page):
-        bare = re.sub(r"sha256:[0-9a-f]+", "", text)  # a ledger's digest is compared by itself
+        bare = re.sub(r"sha256:[0-9a-f]+", "", text)  # a ledger's digest is compared elsewhere
         if unknown := [each for each in find_numbers(bare) if each not in numbers]:
-            yield f"{where}: {', '.join(unknown)} in {text[:120]!r} is no number of the records"
+            yield f"{where}: {', '.join(unknown)} in {text[:120]!r} is not a number of the records"
 
 
 def _list_texts(view: PageView, page: PageValues) -> Iterator[tuple[str, str, frozenset[str]]]:
-    """What a page says in words, each with where it says so and the numbers that it may have there."""
+    """List a page's sentences, each with its place and the numbers that may be printed there."""
     known, sections = _view_numbers(view) | _page_numbers(view, page), page["sections"]
     row = next((view.by_mark.get((run, key)) for run, key in page["headline"]["rows"]), None)
     claim = known if row is None else _claim_numbers(view, row)
@@ -393,7 +393,7 @@ def _list_texts(view: PageView, page: PageValues) -> Iterator[tuple[str, str, fr
 
 
 def _page_numbers(view: PageView, page: PageValues) -> frozenset[str]:
-    """The numbers of the page's tables, and how many marks of its charts there are."""
+    """Collect the numbers in the page's tables, and those that may count marks of its charts."""
     asked = view.options.get("sample", 200), round(learning.IMAGES * (view.options.get("accuracy") or 0))
     lines = (line["cells"] for table in each_table(page) for line in each_line(table))
     cells = (f"{cell['text']} {cell['values'].get('peak_origin')}" for line in lines for cell in line)
@@ -403,7 +403,7 @@ def _page_numbers(view: PageView, page: PageValues) -> frozenset[str]:
 
 @lru_cache(maxsize=64)
 def _view_numbers(view: PageView) -> frozenset[str]:
-    """Every number of the records, their machines and the published rows that a sentence may give."""
+    """Collect every number of the records, their machines and the published rows that a sentence may print."""
     shared = attrgetter("row_key", "header.machine.id")
     runs = Counter(map(shared, view.rows))
     hidden = [n for row in view.shown if (n := runs[shared(row)] - 1)]
@@ -420,7 +420,7 @@ def _view_numbers(view: PageView) -> frozenset[str]:
 
 
 def _list_row_texts(view: PageView, row: RawRow) -> Iterator[str]:
-    """What is said of a row's processes, of its measured peak or why there is none, and of its FLOPs."""
+    """List texts with the numbers that sentences may print about a row: its processes, measured peak and FLOPs."""
     yield " ".join(map(str, range(len(row.records) + row.unstarted + 1)))
     yield from (f"{record.outcome.message} {record.job.seed}" for record in row.records)
     tests = [trial.test for _, trial in row.attempts if trial.test and trial.test.images]
@@ -435,7 +435,7 @@ def _list_row_texts(view: PageView, row: RawRow) -> Iterator[str]:
 
 
 def _claim_numbers(view: PageView, row: RawRow) -> frozenset[str]:
-    """Every number that a claim about one row may print: its own cells and fields, and who it is compared with."""
+    """Collect the numbers that a claim about one row may print: its cells, its fields, and those of its base."""
     bare = ValueSubject(view, "", row)
     names = [f"{name}{end}" for name in figures.FIGURES for end in ENDS]
     printed = {name: derive(name, bare) for name in (*names, "verdict", "job_kind")}
@@ -447,7 +447,7 @@ def _claim_numbers(view: PageView, row: RawRow) -> frozenset[str]:
 
 
 def _lead_numbers(view: PageView) -> frozenset[str]:
-    """What sections begin with: how many times the published CPU's FLOPS and speed the fastest published row is."""
+    """Compute the ratios in a section's lead: FLOPS and speed of the fastest published row over the published CPU."""
     base = view.published_cpu
     printed = {
         row: (row.job_seconds, row.printed_flops_per_second)
@@ -461,7 +461,7 @@ def _lead_numbers(view: PageView) -> frozenset[str]:
 
 
 def find_shown_errors(full: PageValues, shown: PageValues) -> Iterator[str]:
-    """What a page shows of its tables that they do not have: only whole lines and silent columns may be left out."""
+    """Find where the shown part of a table differs: only whole lines and columns without figures may be left out."""
     whole = {table["key"]: table for table in each_table(full)}
     for table in each_table(shown):
         kept = {column["key"] for column in table["columns"]} | (IN_RESOURCES if "resources" in whole else set())
@@ -476,7 +476,7 @@ def find_shown_errors(full: PageValues, shown: PageValues) -> Iterator[str]:
 
 
 def _list_cells(table: PageValues) -> Iterator[dict[str, str]]:
-    """Each line's texts by the column's key."""
+    """List each line's texts by the column's key."""
     keys = [column["key"] for column in table["columns"]]
     for line in each_line(table):
         yield dict(zip(keys, (cell["text"] for cell in line["cells"]), strict=True))

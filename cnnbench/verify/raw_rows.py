@@ -1,7 +1,7 @@
-"""Raw records as rows: the processes of one job in one run and what a row may be called; the rows of a page: which are shown,
-and which other row a figure of each is divided by.
+"""Raw records as rows: the processes of one job in one run, and the names a row may have; the rows that a page shows, and the
+row that each figure is divided by.
 
-Written a second time and on purpose not shared with what printed the page.
+This is written a second time on purpose and shares nothing with the code that printed the page.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from cnnbench.verify.intervals import Cost
 from cnnbench.workloads import Workload
 
 RawValue = str | int | float | bool | None
-"""A value as pages, CSV and JSON hold it."""
+"""A value as pages, CSV and JSON store it."""
 PageValues = Mapping[str, Any]
-"""What a page says as data: all of it, a table, a chart, a line, a mark."""
+"""A page, or a part of it, as data: a table, a chart, a line, a mark."""
 
 LONGEST = 500
-"""Characters of one text that a page shows."""
+"""Most characters of one text that a page shows."""
 SHOWN = 400
 """A page shows at least so many characters of a name before it cuts it."""
 MOST_APART = 1.5
@@ -41,14 +41,14 @@ LADDER: Mapping[str, Sequence[str]] = {
     "execution": ("eager", "compiled", "auto", "fused", "native", "graph", "compiled-graph"),
     "loader": ("resident", "dataloader"),
 }
-"""The rungs' fields, each with its values from the plain one on."""
+"""The fields in which rungs differ, each with its values, the plain one first."""
 PLAIN: Mapping[str, object] = {**{name: values[0] for name, values in LADDER.items()}, "loader_workers": 0}
-"""How a step is computed where nothing was changed."""
+"""How a plain step is computed."""
 
 
 @dataclass(frozen=True, eq=False)
 class RawRow:
-    """The records of one job on one device in one run by round, as the gates judge them, and how many were never started."""
+    """The records of one job on one device in one run by round, their status after the gates, and how many never started."""
 
     header: RunHeader
     job: Job
@@ -58,34 +58,34 @@ class RawRow:
 
     @cached_property
     def device(self) -> Device | None:
-        """As the run's fingerprint lists it."""
+        """The device as the run's fingerprint lists it."""
         return self.header.machine.find_device(self.job.device)
 
     @property
     def full_name(self) -> str:
-        """The processor as its system calls it."""
+        """The processor's name as the system reports it."""
         if self.device is not None:
             return self.device.name
         return self.header.machine.cpu_name if self.on_cpu else self.job.device
 
     @property
     def on_cpu(self) -> bool:
-        """Whether it ran on the CPU."""
+        """True if the job ran on the CPU."""
         return self.job.device == "cpu" if self.device is None else self.device.kind == "cpu"
 
     @cached_property
     def row_key(self) -> str:
-        """What its repeats share."""
+        """The key that repeats of the job share."""
         return self.job.row_key
 
     @cached_property
     def mark(self) -> tuple[str, str]:
-        """How a chart names it: run, and the beginning of the row key's digest."""
+        """The row's name in charts: its run, and the beginning of the row key's digest."""
         return self.header.run_id, digest(self.row_key)[:12]
 
     @cached_property
     def numbers(self) -> frozenset[str]:
-        """Every number that can be said of its job: words with another one are not about it."""
+        """Every number of the job that words about the row may contain."""
         job = self.job
         percent = "" if job.target is None else f"{100 * job.target:g}"
         further = (job.job_steps, self.protocol, self.timed_steps, percent, job.batch_size // job.world)
@@ -93,51 +93,51 @@ class RawRow:
 
     @cached_property
     def all_numbers(self) -> frozenset[str]:
-        """Those, and the ones of its name, place, machine, run and rounds."""
+        """The job's numbers, and those of the row's name, place, machine, run and rounds."""
         header, rounds = self.header, (record.job.round + 1 for record in self.records)
         return self.numbers.union(find_numbers(self.full_name, self.place, header.machine.id, header.run_id, *rounds))
 
     @cached_property
     def ended(self) -> Counter[str]:
-        """How many processes ended how, in order of the word, those that were not run last."""
+        """Processes by how they ended, in alphabetical order, `not run` last."""
         statuses = sorted(record.outcome.status for record in self.records)
         return Counter((*statuses, *["not run"] * self.unstarted))
 
     @cached_property
     def trials(self) -> tuple[tuple[Record, Trial], ...]:
-        """Those that ended well, by round."""
+        """The processes that ended `ok`, by round."""
         return tuple(pair for pair in self.attempts if pair[0].outcome.status == "ok")
 
     @cached_property
     def good_trials(self) -> tuple[Trial, ...]:
-        """What those measured."""
+        """The measurements of the `ok` processes."""
         return tuple(trial for _, trial in self.trials)
 
     @cached_property
     def attempts(self) -> tuple[tuple[Record, Trial], ...]:
-        """Those, and the ones that missed their target, by round."""
+        """The processes that ended `ok` or missed their target, by round."""
         ends = validity.CHECKED_STATUSES
         return tuple((r, r.outcome.trial) for r in self.records if r.outcome.status in ends and r.outcome.trial)
 
     @cached_property
     def tests(self) -> list[tuple[Evaluation, str | None]]:
-        """Their tests, each with the data that the process says it was on."""
+        """The final tests, each with the data that the process recorded for it."""
         return [(trial.test, trial.accuracy_data) for trial in self.good_trials if trial.test]
 
     @cached_property
     def steps(self) -> list[float]:
-        """Mean seconds of a step, one value a process."""
+        """Mean seconds per step, one value per process."""
         return [sum(trial.block_seconds) / trial.steps for trial in self.good_trials]
 
     @cached_property
     def costs(self) -> Cost:
-        """What a speed-up divides: the job clock of a job of fixed length, else the mean step."""
+        """The seconds that a speed-up divides: the job clock for a job of fixed length, else the mean step."""
         whole = self.job.clock in ("job", "recipe") and not self.job.stop_when_all_right
         return self._read_costs(lambda trial: trial.job_seconds) if whole else self.step_costs
 
     @cached_property
     def step_costs(self) -> Cost:
-        """Mean seconds of a step by run and round."""
+        """Mean seconds per step, by run and round."""
         return self._read_costs(lambda trial: sum(trial.block_seconds) / trial.steps)
 
     def _read_costs(self, read: Callable[[Trial], float | None]) -> Cost:
@@ -149,7 +149,7 @@ class RawRow:
 
     @cached_property
     def workload(self) -> Workload | None:
-        """Its workload, where it is known here in the version that ran."""
+        """The workload, if this tree has it in the version that ran."""
         try:
             found = workloads.get(self.job.workload, self.job.workload_version)
         except WorkloadError:
@@ -158,7 +158,7 @@ class RawRow:
 
     @cached_property
     def flops(self) -> int | None:
-        """Model FLOPs of a step."""
+        """Model FLOPs per step."""
         try:
             return None if self.workload is None else workloads.flops_per_step(self.job) or None
         except WorkloadError:
@@ -166,27 +166,27 @@ class RawRow:
 
     @property
     def devices(self) -> int:
-        """Processors that its FLOP/s are of: all ranks of a machine share its CPU, but each has a GPU of its own."""
+        """Processors behind its FLOP/s: all ranks on a machine share its CPU, but each rank has its own GPU."""
         return self.job.nodes if self.job.device == "cpu" else self.job.world
 
     @property
     def apart(self) -> float:
-        """How many times its fastest process is as fast as its slowest."""
+        """The speed of the fastest process over that of the slowest."""
         return max(self.steps) / min(self.steps)
 
     @property
     def alone(self) -> bool:
-        """Whether it is of one process at a time."""
+        """True if one process ran at a time."""
         return self.job.world * self.job.copies == 1
 
     @property
     def timed_steps(self) -> int:
-        """Fewest timed steps of its processes."""
+        """The fewest steps that any of the processes timed."""
         return min((trial.steps for trial in self.good_trials), default=0)
 
     @cached_property
     def place(self) -> str:
-        """Where on the machine, in words: `cpu, 2 threads`."""
+        """The place on the machine in words: `cpu, 2 threads`."""
         threads = self.job.threads
         words = to_page_text(self.job.device)
         for what in ("world", "copies", "nodes"):
@@ -196,33 +196,33 @@ class RawRow:
         return words if self.job.allocator == "held" else f"{words}, {self.job.allocator} allocator"
 
     def is_of(self, baseline: str) -> bool:
-        """Whether a baseline was asked for that it is of: machine, device, threads, or the first of these."""
+        """Check that the row fits an asked baseline: its machine, device and threads, or the first ones of these."""
         threads = "" if self.job.threads is None else f"/{self.job.threads}"
         return f"{self.header.machine.id}/{self.job.device}{threads}/".startswith(f"{baseline.rstrip('/')}/")
 
     def printed_as(self, cell: str) -> bool:
-        """Whether a row whose first cell is this can be this one: name, place, and no number of another."""
+        """Check that the first cell of a line can be this row's: its name, its place, and only numbers of the row."""
         name, place, rest = cell.partition(f" ({self.place[:SHOWN]}")
         return bool(place) and may_be_called(self.full_name, name) and self.all_numbers.issuperset(find_numbers(rest))
 
 
 @lru_cache(maxsize=4096)
 def to_page_text(text: str) -> str:
-    """A record's text as a page can show it: blanks folded, U+FFFD for controls, direction overrides and half characters."""
+    """Fold blanks, and replace controls, direction overrides and half characters by U+FFFD, as pages do."""
     if text.isascii() and text.isprintable() and "  " not in text:
-        return text.strip(" ")  # most texts, told much faster than by the patterns
+        return text.strip(" ")  # most texts, recognised much faster than by the patterns
     folded = re.sub(r"[^\S\x1c-\x1f]+", " ", text)
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "\ufffd", folded).strip(" ")
 
 
 def cut_text(text: str) -> str:
-    """The same, cut where a page cuts a text."""
+    """Clean a text and cut it where a page cuts it."""
     line = to_page_text(text)
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
 def may_be_called(full: str, name: str) -> bool:
-    """Whether a processor may be called so: all words of the name are in the full one, in this order, the last maybe cut."""
+    """Check a processor's short name: all its words are in the full name, in the same order; a word may be cut."""
     text, start = to_page_text(full), 0
     for word in name.split():
         bare = word.removesuffix("…")
@@ -234,13 +234,13 @@ def may_be_called(full: str, name: str) -> bool:
 
 
 def is_same_text(printed: str, text: str) -> bool:
-    """Whether a page that says this means this text of a record."""
+    """Compare a printed text with a record's, which the page may have cleaned or cut."""
     right = to_page_text(text)
     return printed == right or (len(right) > SHOWN and printed.endswith("…") and right.startswith(printed[:-1]))
 
 
 def build_rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
-    """All rows; a run found twice counts once, an interrupted attempt only where no later one followed."""
+    """Build all rows; a run found twice counts once, an interrupted attempt only if no later attempt followed."""
     shortest_first = sorted(ledgers, key=lambda each: len(each.records))
     runs = {(ledger.header.run_id, ledger.header.machine.id): ledger for ledger in shortest_first}
     found = []
@@ -252,7 +252,7 @@ def build_rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
             last.setdefault(record.index, record)
         groups = defaultdict(list)
         for record in sorted(last.values(), key=attrgetter("job.round", "index")):
-            # One that cannot be, as today's gates see it, is none that ended well.
+            # A record that today's gates find impossible does not count as `ok`.
             outcome = validity.reject_impossible(record.outcome, find_violations(header, record))
             ended = record.model_copy(update={"outcome": outcome})
             groups[record.job.row_key, record.protocol].append(ended)
@@ -266,7 +266,7 @@ def build_rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
 
 
 def find_violations(header: RunHeader, record: Record) -> tuple[validity.Violation, ...]:
-    """What today's gates say of a record that ended well."""
+    """Apply today's validity gates to a record that ended well."""
     job, trial, status = record.job, record.outcome.trial, record.outcome.status
     if status not in validity.CHECKED_STATUSES or trial is None:
         return ()
@@ -283,7 +283,7 @@ def group_rows(rows: Iterable[RawRow], find_key: Callable[[RawRow], object]) -> 
 
 
 def select_newest(found: Sequence[RawRow]) -> list[RawRow]:
-    """Of several runs of a row the newest with a finished process, as a table shows it."""
+    """Select for each row its newest run with a finished process, which tables show."""
     newest_last = sorted(
         found,
         key=lambda row: (
@@ -310,17 +310,17 @@ class PageView:
 
     @cached_property
     def by_mark(self) -> dict[tuple[str, str], RawRow]:
-        """Rows by how lines and marks name them."""
+        """Rows by the name that lines and marks give them."""
         return {row.mark: row for row in self.rows}
 
     @cached_property
     def training(self) -> list[RawRow]:
-        """Shown rows that are no matrix products."""
+        """Shown rows except matrix products."""
         return [row for row in self.shown if row.job.workload != "gemm"]
 
     @cached_property
     def _bases(self) -> dict[object, list[RawRow]]:
-        """Whom rows are divided by, fastest first."""
+        """The rows that others are divided by, grouped by work, fastest first."""
         asked = self.options.get("baseline")
         fits = [row for row in self.shown if (row.on_cpu if asked is None else row.is_of(asked))]
         timed = [row for row in fits if row.costs and row.alone]
@@ -332,7 +332,7 @@ class PageView:
         return machine, row.job.work_key, row.protocol
 
     def find_base(self, row: RawRow) -> RawRow | None:
-        """The row that its speed-up is over; where every run is listed, of its own run if there is one."""
+        """Find the row that the speed-up is over; if every run is listed, the row's own run comes first."""
         if not row.costs or not row.alone:
             return None
         bases = self._bases.get(self._work(row), [])
@@ -341,12 +341,12 @@ class PageView:
 
     @cached_property
     def _products(self) -> dict[object, list[RawRow]]:
-        """The matrix products of all runs by place, also of those that a newer run hides."""
+        """The matrix products of all runs by place, including runs that a newer one hides."""
         products = (row for row in self.rows if row.job.workload == "gemm" and row.trials and row.flops)
         return group_rows((row for row in products if row.job.copies == 1), _product_place)
 
     def best_product(self, row: RawRow) -> RawRow | None:
-        """Find the product that the row's rate is a share of; None if neither its run nor its boot has one."""
+        """Find the matrix product to divide the row's rate by; None if neither its run nor its boot has one."""
         here, own = self._products.get(_product_place(row), []), row.header
         in_run, in_boot = attrgetter("run_id", "machine.id"), attrgetter("boot_id", "machine")
         same = [each for each in here if in_run(each.header) == in_run(own)]
@@ -356,7 +356,7 @@ class PageView:
         return max(rates, key=lambda each: (rates[each], each.row_key, each.header.run_id), default=None)
 
     def ceiling(self, row: RawRow) -> RawRow | None:
-        """The product that is the row's measured peak."""
+        """Find the product that is the row's measured peak; None if its processes differ too much."""
         best = self.best_product(row) if row.trials and row.job.workload != "gemm" else None
         return best if best is not None and best.apart <= MOST_APART else None
 
@@ -376,32 +376,32 @@ class PageView:
 
     @cached_property
     def scaling_bases(self) -> dict[RawRow, RawRow]:
-        """Each row of one job on one process or on ranks, with the row of one process that it is divided by."""
+        """The row of one process that each row is divided by, which may be of one process or of several ranks."""
         kept = [row for row in self.training if row.job.copies == 1 and row.costs]
         ordered = sorted(kept, key=lambda each: (count_processors(each), each.row_key))
-        # The first of those that share their work is kept.
+        # Among rows with equal work the first in order is kept.
         bases = {self.scaling_work(row, None): row for row in reversed(ordered) if row.job.world == 1}
         return {row: base for row in kept if (base := bases.get(self.scaling_work(row, row.job.scaling))) is not None}
 
     def scaling_work(self, row: RawRow, scaling: str | None) -> object:
-        """What rows that are divided by one of one process share, if that has the batch of a rank (`weak`) or of all."""
+        """Make the key that a row shares with its base, which has the batch of one rank (`weak`) or of all ranks."""
         batch = row.job.batch_size // row.job.world if scaling == "weak" else row.job.batch_size
         return self._same_run(row, world=1, scaling=None, nodes=1, threads=None, batch_size=batch)
 
     def _same_run(self, row: RawRow, **same: object) -> object:
-        """What rows of one run share, the fields of their jobs that may differ set to these."""
+        """Make the key that rows of one run share, with the fields that may differ set to the given values."""
         work = row.job.model_copy(update={**same, "seed": 0, "round": 0}).model_dump_json()
         return row.header.run_id, row.header.machine.id, row.protocol, work
 
     def price(self, row: RawRow) -> float | None:
-        """The price an hour of the longest key that fits the row's machine and device."""
+        """Find the price per hour by the longest key that fits the row's machine and device."""
         place = f"{row.header.machine.id}/{row.job.device}"
         fitting = [(len(key), price) for key, price in self.options.get("prices", ()) if place.startswith(key)]
         return max(fitting, key=itemgetter(0))[1] if fitting else None
 
 
 def describe_step(job: Job, always: tuple[str, ...] = ()) -> str:
-    """How a step is computed in words, where that is not the plain way, and what is said always."""
+    """Describe how a step is computed where it differs from the plain way, and in the fields that are always named."""
     words = {name: str(getattr(job, name)) for name in ("precision", "layout", "execution")}
     words |= {"loader": f"{job.loader}, {job.loader_workers} workers", "division": f"{job.division} division"}
     differs = {name.removesuffix("_workers") for name, plain in PLAIN.items() if getattr(job, name) != plain}
@@ -409,12 +409,12 @@ def describe_step(job: Job, always: tuple[str, ...] = ()) -> str:
 
 
 def count_processors(row: RawRow) -> int:
-    """What its efficiency is over."""
+    """Count the processors that an efficiency is divided by."""
     return row.job.world * (row.job.threads or 1) if row.job.device == "cpu" else row.job.world
 
 
 def _product_place(row: RawRow) -> object:
-    """What a product and a row share where the one is the other's ceiling."""
+    """Make the key that a row shares with the matrix product that is its ceiling."""
     job = row.job
     threads = job.threads and job.threads * job.world // job.nodes
     software = row.header.software.torch

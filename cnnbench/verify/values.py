@@ -1,7 +1,7 @@
-"""Every value of a page by its name, with how it is derived a second time from the ledgers.
+"""Every value of a page by its name, with its second derivation from the ledgers.
 
-A value that no function here is named after is a finding of the audit: whoever adds a figure declares it where it is
-printed and derives it again here, by other code.
+A value without a derivation here is a finding of the audit: whoever adds a figure declares it where it is printed and
+derives it again here, by other code.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ENDS = ("", "_low", "_high", "_n")
 
 @dataclass(frozen=True)
 class ValueSubject:
-    """What a value is of: a table's line or a chart's mark with the rows it is made of."""
+    """What a value belongs to: a table's line or a chart's mark, with its rows."""
 
     view: PageView
     place: str
@@ -45,25 +45,23 @@ class ValueSubject:
     marks: Marks = ()
     """All marks of a chart."""
     printed: PageValues = field(default_factory=dict)
-    """All values that the line or the mark has, by name: which epoch or seed it is of."""
+    """All values of the line or the mark by name; they also name its epoch or seed."""
 
     @property
     def own(self) -> RawRow:
-        """The raw row. Raises LookupError where there is none."""
+        """The raw row. Raises LookupError without one."""
         if self.row is None:
             raise LookupError("it names no raw row")
         return self.row
 
     def figure(self, name: str) -> DerivedFigure | None:
-        """A figure of the row, derived once however often it is printed."""
+        """Find a figure of the row, derived once however often it is printed."""
         derive_own = ACCURACIES.get(name)
         return derive_own(self) if derive_own else figures.find_figure(self.view, self.own, name)
 
     @property
     def process(self) -> Record:
-        """The row's process of the place in the plan, the number or the seed that the line has. Raises LookupError where
-        there is none.
-        """
+        """The row's process with the line's index in the plan, number or seed. Raises LookupError without one."""
         named = next((name for name in ("index", "process", "seed") if name in self.printed), "process")
         for record, _ in self.own.attempts:
             numbers = {"index": record.index, "process": record.job.round + 1, "seed": record.job.seed}
@@ -73,13 +71,14 @@ class ValueSubject:
 
     @property
     def trial(self) -> Trial:
-        """What that process measured."""
+        """The measurements of the process."""
         return known(self.process.outcome.trial)
 
     @property
     def evaluation(self) -> Evaluation:
-        """Its evaluation after the steps of the mark: at the end where that has an interval. Raises LookupError where there
-        is none.
+        """The process's evaluation after the mark's steps; a mark with an interval means the final test.
+
+        Raises LookupError if there is none.
         """
         found = [self.trial.test] if "accuracy_low" in self.printed else self.trial.epoch_evaluations
         for each in found:
@@ -89,13 +88,14 @@ class ValueSubject:
 
     @property
     def last_evaluation(self) -> Evaluation:
-        """Its last evaluation, which the stopping rule makes of a sample."""
+        """The process's last evaluation, which uses a sample under the stopping rule."""
         return self.trial.epoch_evaluations[-1]
 
     @property
     def curves(self) -> learning.AccuracyCurves:
-        """What each process had right after each epoch until that of the line; without a row, the one accuracy that was
-        asked for. Raises LookupError where the records have no such epoch.
+        """Each process's test images right after each epoch up to the line's; without a row, those of the asked accuracy.
+
+        Raises LookupError if the records lack the epoch.
         """
         epoch, asked = self.printed.get("epoch", 0), self.view.options.get("accuracy")
         if self.row is None and asked is not None:
@@ -113,7 +113,7 @@ class ValueSubject:
 
     @property
     def compared(self) -> tuple[RawRow, RawRow]:
-        """The mode and the plain row that it is compared with. Raises LookupError where the line names another one."""
+        """The mode and the plain row that it is compared with. Raises LookupError if the line names another."""
         found = learning.find_plain(self.view, self.own)
         if found is None or found is not self.plain:
             raise LookupError("the mode is not compared with that plain row")
@@ -123,7 +123,7 @@ class ValueSubject:
 def find_subject(
     view: PageView, place: str, printed: PageValues, rows: Sequence[Sequence[str]], marks: Marks = ()
 ) -> ValueSubject | None:
-    """What a line or a mark is of, by the raw rows it names, else by the published processor; None where there is none."""
+    """Find the subject of a line or mark by the raw rows it names, else by its published processor; None if unknown."""
     found = [view.by_mark.get((run, row)) for run, row in rows]
     named = (row for row in view.published_rows if row.processor == printed.get("processor"))
     published = None if found else next(named, None)
@@ -137,7 +137,7 @@ Derivation = Callable[[ValueSubject], RawValue]
 
 
 def _largest(name: str) -> Derivation:
-    """The largest of all processes: memory is a high-water mark, never a sum."""
+    """Make the rule of the largest value over processes: memory is a high-water mark, never a sum."""
 
     def derive(subject: ValueSubject) -> int | None:
         known = (getattr(trial.memory, name) for trial in subject.own.good_trials)
@@ -157,7 +157,7 @@ def _job_kind(subject: ValueSubject) -> str | None:
 
 
 def _baseline(subject: ValueSubject) -> str:
-    """The processor and the threads of the row that the speed-up is over; its name may be a shorter one."""
+    """Write processor and threads of the row that the speed-up is over; the name may be shortened."""
     base = known(subject.view.find_base(subject.own))
     n = base.job.threads
     threads = "" if n is None else f", {n} thread{'s' if n > 1 else ''}"
@@ -166,7 +166,7 @@ def _baseline(subject: ValueSubject) -> str:
 
 
 def outcomes(row: RawRow) -> list[str]:
-    """How the processes ended, `ok` first and those that were not run last."""
+    """Write how the processes ended, `ok` first and `not run` last."""
     planned, good = row.ended.total(), row.ended["ok"]
     others = [f"{name} {n} of {planned}" for name, n in row.ended.items() if name != "ok"]
     return ([f"ok {good}/{planned}"] if good else []) + others
@@ -177,12 +177,12 @@ def _floor(kind: str) -> Callable[[ValueSubject], float | None]:
 
 
 def _allows(kind: str) -> Derivation:
-    """How many times faster a floor would allow."""
+    """Make the rule that divides the step time by a floor."""
     return lambda s: known(s.figure("step_seconds")).value / known(_floor(kind)(s))
 
 
 def _what_binds(subject: ValueSubject) -> str:
-    """The largest floor, and whether it is half the step."""
+    """Name the largest floor, and check that it is at least half the step."""
     found, step = figures.floors(subject.view, subject.own), subject.figure("step_seconds")
     if step is None or "compute" not in found:
         return "n/a"
@@ -191,7 +191,7 @@ def _what_binds(subject: ValueSubject) -> str:
 
 
 def _to_target(of: Callable[[Any], float], whole: bool) -> Derivation:
-    """Over the seeds that reached the target; `whole` asks that all did."""
+    """Make a rule over the times of seeds that reached the target; with `whole` it gives None unless all did."""
 
     def derive(subject: ValueSubject) -> float | None:
         seeds = figures.seeds_to_target(subject.own)
@@ -216,17 +216,17 @@ ACCURACIES: Mapping[str, Callable[[ValueSubject], DerivedFigure]] = {
     "accuracy": lambda s: intervals.wilson(s.evaluation.correct, s.evaluation.images),
     "true_accuracy": _true_accuracy,
 }
-"""Figures of single processes, or of those that looked at all images after each epoch."""
+"""Accuracies of single processes, or of all processes that evaluated every image after each epoch."""
 
 
 def _difference(name: str) -> Derivation:
-    """A difference of accuracies as a share."""
+    """Make the rule that reads a difference of accuracies as a share."""
 
     return lambda s: float(getattr(known(learning.compare(*s.compared)), name)) / learning.IMAGES
 
 
 def _part(name: str, end: str) -> Derivation:
-    """A figure by name, an end of its interval, or how many processes it is of."""
+    """Make the rule that reads a figure, an end of its interval, or its number of processes."""
     part = end.removeprefix("_") or "value"
     return lambda s: getattr(s.figure(name), part, None)
 
@@ -319,7 +319,7 @@ VALUES: Mapping[str, Derivation] = {
 
 
 def _published_value(view: PageView, row: PublishedRow, name: str) -> RawValue:
-    """A published row's value by name, None where its source has none; each is of one process."""
+    """Find a published row's value by name, None if its source does not give it; n is always 1."""
     seconds, base, peak = row.job_seconds, view.published_cpu, row.printed_flops_per_second
     known: dict[str, RawValue] = {
         **dict(row),
@@ -336,7 +336,7 @@ def _published_value(view: PageView, row: PublishedRow, name: str) -> RawValue:
 
 
 def derive(name: str, subject: ValueSubject) -> RawValue:
-    """Derive a value again. Raises KeyError for a name without a derivation, LookupError where the records have none such."""
+    """Derive a value again. Raises KeyError for a name without a derivation, LookupError if the records lack it."""
     derive_again = VALUES.get(f"{subject.place}.{name}") or VALUES[name]
     if subject.published is not None:
         return _published_value(subject.view, subject.published, name)
@@ -347,7 +347,7 @@ def derive(name: str, subject: ValueSubject) -> RawValue:
 
 
 def is_same(printed: object, value: object) -> bool:
-    """Whether a page that has this means that: numbers but for the order of a sum."""
+    """Compare a printed value with a derived one; numbers may differ by rounding, as sums in another order do."""
     if printed is value:
         return True
     if bool in (type(printed), type(value)):
@@ -358,14 +358,14 @@ def is_same(printed: object, value: object) -> bool:
 
 
 def find_value_errors(printed: PageValues, derive_again: Callable[[str], Any]) -> Iterator[str]:
-    """Values by name that are not those of the records."""
+    """Find the values that differ from the records, by name."""
     for name, value in printed.items():
         try:
             expected = derive_again(name)
         except KeyError:
             yield f"no second derivation of {name}"
         except (LookupError, TypeError, ValueError, ZeroDivisionError) as error:
-            yield f"{name} is {value!r}, the records have no such figure: {error}"
+            yield f"{name} is {value!r}, the records lack this figure: {error}"
         else:
             if not is_same(value, expected):
                 yield f"{name} is {value!r}, from the records it is {expected!r}"

@@ -1,4 +1,4 @@
-"""What charts are made from: the compared rows, the records behind each, and how a row is named on an axis."""
+"""The input of charts: the compared rows, the records behind each, and the names of rows on an axis."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from cnnbench.store import Ledger
 
 Item = TypeVar("Item")
 Kept = tuple[Sequence[Item], str]
-"""What a chart has room for, and its caption's last sentence where that is not all."""
+"""The items that a chart has room for, and the caption's last sentence if some are left out."""
 LONGEST_ID = 40
 MOST_MARKS = 40
-"""Rows a chart shows at the most: beyond it labels no longer fit a page; which are left out is said in the caption."""
+"""Most rows of a chart: with more, labels do not fit a page; the caption names those left out."""
 
 
 @dataclass(frozen=True)
 class ChartData:
-    """All a chart may look at. `records` are those of each shown row, by (run, row key), then by index and attempt."""
+    """All the input of a chart. `records` has those of each shown row, by (run, row key), then by index and attempt."""
 
     comparison: Comparison
     records: Mapping[tuple[str, str], Mapping[tuple[int, int], Record]] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class ChartData:
         return [row for row in self.comparison.rows if row.job.workload != "gemm"]
 
     def list_trials(self, row: Row, *, missed: bool = False) -> list[tuple[Record, Trial]]:
-        """List the row's processes that ended well by round, and those that missed their target where asked for."""
+        """List the row's processes that ended well by round, with `missed` also those that missed their target."""
         wanted = ("ok", "missed") if missed else ("ok",)
         found = [
             (record, record.outcome.trial)
@@ -61,18 +61,18 @@ def collect_chart_data(comparison: Comparison, ledgers: Iterable[Ledger]) -> Cha
 
 
 def list_numbers(data: Iterable[Datum], *names: str) -> list[float]:
-    """List the figures that these fields have."""
+    """List the known figures in these fields."""
     return [datum[name] for datum in data for name in names if datum.get(name) is not None]
 
 
 def list_values(data: Iterable[Datum], name: str, order: Iterable[str] | None = None) -> list[str]:
-    """List the words that a field has, in the given order or else in that of the data."""
+    """List the different words in a field, in the given order or else in that of the data."""
     found = dict.fromkeys(str(datum[name]) for datum in data)
     return list(found) if order is None else [each for each in order if each in found]
 
 
 def identity(row: Row) -> Datum:
-    """Tell which raw row a mark is: run, the beginning of its row key's SHA-256, and words for the reader."""
+    """Identify the raw row of a mark: run, the beginning of its row key's SHA-256, and words for the reader."""
     ((run, key),) = cells.name_raw_rows(row)
     return {
         "run": run,
@@ -86,7 +86,7 @@ def identity(row: Row) -> Datum:
 
 
 def label_rows(rows: Sequence[Row], *, batch: bool = False) -> Iterator[tuple[Row, Datum]]:
-    """Yield each row with what all its marks have: which row it is, and its label."""
+    """Yield each row with the fields of all its marks: its identity and its label."""
     for row, label in zip(rows, axis_labels(row_names(rows, batch=batch)), strict=True):
         yield row, {**identity(row), "label": label}
 
@@ -101,7 +101,7 @@ def label_published(published: Sequence[PublishedResult]) -> Iterator[tuple[Publ
 
 
 def row_names(rows: Sequence[Row], *, batch: bool = False) -> list[tuple[str, ...]]:
-    """Name each row in four lines: processor, place on the machine, what was timed, and what tells rows apart."""
+    """Name each row in four lines: processor, place on the machine, what was timed, and what distinguishes it."""
     several = len({row.job.workload for row in rows} - {"gemm"}) > 1
     names = []
     for row in rows:
@@ -120,8 +120,9 @@ def row_names(rows: Sequence[Row], *, batch: bool = False) -> list[tuple[str, ..
 
 
 def tell_apart(names: Iterable[Sequence[str]], rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Add to each name what must be beside it where rows of several machines, or of several runs, would read alike: the machine,
-    the run, or else what they were trained from and on. For all of them or, where none needs it, an empty word for each.
+    """Find what each name needs beside it if rows would read alike: the machine, the run, or their training data.
+
+    All names get it, or all get an empty word if none needs it.
     """
     alike = [(*name, "") for name in names]
     facts = [(row.machine.id, row.run_id, str(row.job.init), str(row.job.order)) for row in rows]
@@ -141,7 +142,7 @@ def number_repeats(items: Iterable[Item]) -> Iterator[tuple[Item, int]]:
 
 
 def series_names(names: Iterable[Sequence[str]]) -> list[str]:
-    """Write each name in one line, no two alike: a line a series, never two processors in one line."""
+    """Write each name in one line, no two alike, so that each series has its own line in the legend."""
     lines = [", ".join(filter(None, words)) for words in names]
     return [line if number == 1 else f"{line} ({number})" for line, number in number_repeats(lines)]
 
@@ -168,7 +169,7 @@ def keep_evenly(items: Sequence[Item]) -> Kept[Item]:
 def keep_first(
     items: Sequence[Item], most: int = MOST_MARKS, which: str = "The first", what: str = "rows", step: int = 1
 ) -> Kept[Item]:
-    """Keep as many as a chart has room for."""
+    """Keep the first items, as many as a chart has room for."""
     shown = items[::step][:most]
     if len(shown) == len(items):
         return shown, ""
@@ -179,9 +180,9 @@ LABEL_LINES = 4
 
 
 def axis_labels(names: Iterable[Sequence[str]]) -> list[str]:
-    """Make a label for each row: its lines, four of them with blank ones at the end, then a counter that the axis does not show.
+    """Make a label for each row: four lines, some may be blank, then a counter that the axis does not show.
 
-    Vega-Lite makes one place of equal labels, so rows that read alike need something to tell them apart.
+    Vega-Lite merges the places of equal labels, so rows that read alike need the counter.
     """
     blank = ("",) * LABEL_LINES
     labels = ["\n".join(" ".join(line.split()) for line in (*lines, *blank)[:LABEL_LINES]) for lines in names]
@@ -189,7 +190,7 @@ def axis_labels(names: Iterable[Sequence[str]]) -> list[str]:
 
 
 def one_line(label: object) -> str:
-    """Write the label as the reader sees it, in one line."""
+    """Write a label as the reader sees it, in one line."""
     return ", ".join(filter(None, str(label).split("\n")[:-1]))
 
 

@@ -45,16 +45,17 @@ _LOOKS = {
     "PASS": (theme.GREEN, "circle"),
     "IMPROVED": (theme.BLUE, "triangle-left"),
 }
-"""Colour and shape; the decision stands in words beside the mark."""
+"""Colour and shape of each decision, which is also written beside the mark."""
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-"""Between two ticks of the axis: the first that leaves few enough."""
+"""Distances between two ticks of the axis: the first one that leaves few enough ticks is used."""
 FAR = 8.0
-"""Greatest over least ratio from which on the ticks are 1, 2, 5 times powers of ten."""
+"""From this greatest over least ratio on, ticks are 1, 2, 5 times powers of ten."""
 
 
 def draw_forest(verdict: Verdict, meta: VerdictContext) -> Chart:
-    """Draw the chart of a check with a row for each series, an empty one where it has no finding. Of more series than fit, those
-    whose head is slowest are drawn; the caption says how many.
+    """Draw the chart of a check with a row for each series, an empty row if it has no finding.
+
+    If not all series fit, those with the slowest head are drawn; the caption has their number.
     """
     slowest = sorted(verdict.findings, key=lambda finding: -finding.estimate)[:MOST_MARKS]
     shown = [finding for finding in verdict.findings if finding in slowest]
@@ -83,7 +84,7 @@ def draw_forest(verdict: Verdict, meta: VerdictContext) -> Chart:
 
 
 def ratio_ticks(low: float, high: float, most: int) -> list[float]:
-    """List ticks within a range of ratios around 1: multiples of a step, 1 among them, or 1, 2, 5 where it is wide."""
+    """List ticks within a range of ratios around 1: multiples of a step, 1 among them, or 1, 2, 5 if it is wide."""
     if high / low > FAR:
         scale = {"domain": [low, high]}
         return theme.log_ticks(scale, theme.NARROW if most < 8 else theme.WIDE)
@@ -92,7 +93,7 @@ def ratio_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def _mark_finding(finding: SeriesFinding, meta: VerdictContext, found: str) -> Iterator[Datum]:
-    """Mark the series itself, what would be found, and its control loop where there is one."""
+    """Mark the series itself, what would be found, and its control loop if it has one."""
     marks = (
         (finding.decision.value.upper(), finding.estimate, finding.low, finding.high),
         (found, finding.detectable, None, None),
@@ -106,7 +107,7 @@ def _mark_finding(finding: SeriesFinding, meta: VerdictContext, found: str) -> I
 
 
 def _draw_forest(shown: Shown, layout: theme.ChartLayout) -> Specification:
-    """Draw the band of the tolerance and the line at 1, once each and not once a row; intervals; marks."""
+    """Draw the band of the tolerance and the line at 1, once each rather than once per row; intervals; marks."""
     data = shown.data
     looks = {**_LOOKS, shown.blanks["found"]: (theme.PURPLE, _BAR), CONTROL: (theme.GREY, "cross")}
     columns = 1 if layout.narrow else 2
@@ -127,7 +128,7 @@ def _draw_forest(shown: Shown, layout: theme.ChartLayout) -> Specification:
         layer("rect", x={"datum": low, **x}, x2={"datum": high}, color=theme.GRID, opacity=0.45),
         layer("rule", x={"datum": 1, **x}, color=theme.MUTED, strokeWidth=1.5),
     ]
-    ratio = list_estimate("ratio", "head over base", ".4f")[:3]  # blocks are its n
+    ratio = list_estimate("ratio", "head over base", ".4f")[:3]  # without n: the field `blocks` has it
     tooltip = ("series", "decision", "kind", *ratio, "blocks")
     point = partial(layer, "point", x=number("ratio", **x), shape=shape, tooltip=tooltip)
     drawn = frame_rows(
@@ -162,16 +163,16 @@ FOREST = ChartSpec(
 
 CURVE, JOB, LIMIT = "curve", "job", "limit"
 POINTS = 13
-"""Of a curve: nearly straight, since only its logarithm is."""
+"""Points of a curve, which is a straight line only in logarithms."""
 SHAPES = ("circle", "diamond", "square", "triangle-up", "triangle-down")
-"""Of the jobs in turn; with the colours of `theme.SERIES` thirty look different."""
+"""Shapes of the jobs in turn; with the colours of `theme.SERIES` thirty look different."""
 
 
 def draw_detectable_effect(spreads: Mapping[str, float], plan: CheckPlan) -> Chart:
-    """Draw the slowdown that checks find, a line for each budget and a mark for each job at the whole one; `spreads` are the
-    calibrated standard deviations of d, a log, by job.
+    """Draw the slowdown that checks find, a line for each budget and a mark for each job at the whole budget.
 
-    Raises ValueError where the plan is cut too short to suspect anything.
+    `spreads` are the calibrated standard deviations of d, a log, by job. Raises ValueError if the plan is too short to suspect
+    anything.
     """
     budgets = [
         replace(plan, looks=plan.looks[:place])

@@ -1,4 +1,4 @@
-"""Step times over recorded runs: a panel a row, its intervals, where the runs before said it would fall, what changed when."""
+"""Step times over recorded runs, one panel per row: intervals, predictions from the runs before, what changed when."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from cnnbench.schema import digest
 
 MOST_PANELS = 8
 MOST_CHANGES = 12
-"""Changes that the caption spells out; the table has all."""
+"""Most changes that the caption lists; the table has all."""
 NOT_PREDICTED = "too few runs before it"
 _KINDS = {
     NOT_PREDICTED: (theme.GREY, "circle"),
@@ -42,7 +42,7 @@ STEP, LOW, HIGH = "median_step_seconds", "predicted_low_seconds", "predicted_hig
 
 
 def draw_history(found: Sequence[Series]) -> Chart | None:
-    """Draw the chart of the rows with the most timed runs; None where no row was timed in two."""
+    """Draw the chart of the rows with the most timed runs; None if no row was timed in two runs."""
     timed = [series for series in found if sum(point.step is not None for point in series.points) > 1]
     ranked = sorted(range(len(timed)), key=lambda place: -len(timed[place].points))[:MOST_PANELS]
     shown = [timed[place] for place in sorted(ranked)]
@@ -60,7 +60,7 @@ def draw_history(found: Sequence[Series]) -> Chart | None:
 
 
 def _mark_runs(panel: int, series: Series) -> list[Datum]:
-    """Make a mark for each timed run, and one without a time for where the next should fall."""
+    """Make a mark for each timed run, and one without a time for the prediction of the next."""
     own: Datum = {"panel": panel, "row": digest(series.job.row_key)[: cells.KEY_CHARACTERS]}
     timed = [point for point in series.points if point.step is not None]
     data = [
@@ -88,7 +88,7 @@ def _mark_runs(panel: int, series: Series) -> list[Datum]:
 
 
 def _number_changes(data: Sequence[Datum]) -> str:
-    """Give each change its number, the same in every panel; returns them as a sentence, first to last."""
+    """Give each change a number, equal in every panel, and write them as a sentence, first to last."""
     known: dict[str, str] = {}
     for datum in sorted(data, key=lambda datum: str(datum["measured"])):
         if datum["changed"] is not None:
@@ -121,7 +121,7 @@ def _draw(shown: Shown, layout: theme.ChartLayout) -> Specification:
 
 
 def _list_layers(own: Sequence[Datum], looks: Specification, layout: theme.ChartLayout) -> list[Specification]:
-    """Draw one row's runs at equal distances, since runs of one hour and gaps of months would hide each other on a time axis."""
+    """Draw one row's runs at equal distances: a time axis could not show runs of one hour and gaps of months."""
     x_scale = {"domain": [0.5, len(own) + 0.5], "nice": False}
     x = place(scale=x_scale, axis=_write_dates(own, layout))
     y = place(**_scale_times(own))
@@ -163,11 +163,11 @@ def _scale_times(own: Sequence[Datum]) -> Specification:
 
 
 def _write_dates(own: Sequence[Datum], layout: theme.ChartLayout) -> Specification:
-    """Write the day of the run below its point, as many as have room; `next` below the band of the run to come."""
+    """Write the run's day below its point, as many as fit; `next` below the band of the run to come."""
     step = -(-len(own) // (4 if layout.narrow else 7))
     days = []
     for datum in own:
-        # The text becomes part of an expression, so it is the date alone, and only if it is one.
+        # The text becomes part of an expression, so only a valid date is used.
         found = re.match(r"\d{4}-\d{2}-\d{2}", datum["measured"] or "")
         days.append("next" if datum["run"] is None else found.group() if found else f"run {datum['number']}")
     shown = [number for number in range(1, len(own) + 1) if (len(own) - number) % step == 0]

@@ -1,7 +1,7 @@
-"""What a chart is: its declaration, and its three kinds: rows with intervals, lines over x, and the roofline's two log axes.
+"""Declarations of charts, and their three kinds: rows with intervals, lines over x, and the roofline's two log axes.
 
-A declaration names the chart, its section and its sentences, selects its data, and draws them in a layout. A drawing is a
-Vega-Lite specification, made of layers; `draw_points`, `draw_bars` and `draw_lines` draw charts that need nothing special.
+A declaration has the chart's name, section and sentences, a function that selects its data, and one that draws them in a
+layout. A drawing is a Vega-Lite specification of layers; `draw_points`, `draw_bars` and `draw_lines` draw ordinary charts.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ SCHEMA = "https://vega.github.io/schema/vega-lite/v6.4.1.json"
 
 @dataclass(frozen=True)
 class Shown:
-    """What a chart shows: a datum for each mark, the caption's last sentences, and the words for the blanks of its texts."""
+    """The data of a chart: a datum per mark, the caption's last sentences, and the words for the blanks in its texts."""
 
     data: list[Datum]
     more: str = ""
     blanks: Mapping[str, str] = field(default_factory=dict)
     band: tuple[float, float] = (1.0, 1.0)
-    """The figures between which the plot is shaded, where the chart has such a band."""
+    """The figures between which the plot is shaded, if the chart has such a band."""
     panels: Sequence[str] = ()
-    """Names of the plots one below the other, where the chart has several; a datum has its plot's number as `panel`."""
+    """Names of the plots, one below the other, if the chart has several; a datum has its plot's number as `panel`."""
 
 
 def show_rows(kept: tuple[Sequence[Row], str], marks: Callable[[Row], Iterable[Datum]]) -> Shown:
@@ -45,7 +45,7 @@ def show_rows(kept: tuple[Sequence[Row], str], marks: Callable[[Row], Iterable[D
 
 @dataclass(frozen=True)
 class ChartSpec:
-    """A chart, declared. Its texts may have blanks in braces; `{marks}` is for the phrases that `describe` gives."""
+    """A chart's declaration. Its texts may have blanks in braces; `{marks}` is replaced by the phrases of `describe`."""
 
     key: str
     title: str
@@ -54,7 +54,7 @@ class ChartSpec:
     alt: str = "{title}. {marks}."
     describe: Callable[[Sequence[Datum]], Iterable[str]] = lambda data: ()
     section: str = ""
-    """The section of the report's page that has it; none for a chart of another command, which selects what it shows itself."""
+    """The section of the report's page with the chart; empty for charts of other commands, which select their own data."""
     select: Callable[[ChartData], Shown] = lambda chart_data: Shown([])
 
 
@@ -79,7 +79,7 @@ def draw_chart(spec: ChartSpec, shown: Shown) -> Chart:
 
 @dataclass(frozen=True)
 class TooltipField:
-    """A field of a mark as its tooltip shows it: under a title, a number in d3's format where one is given."""
+    """A field of a mark in its tooltip: under a title, a number in d3's format if one is given."""
 
     name: str
     title: str = ""
@@ -96,13 +96,13 @@ def count_processes(name: str) -> TooltipField:
 
 
 def list_estimate(name: str, title: str, number: str) -> Tooltip:
-    """List what a tooltip shows of an estimate: the figure, its interval, its n."""
+    """List an estimate's fields in a tooltip: the figure, its interval, its n."""
     low, high = TooltipField(f"{name}_low", "95 % from", number), TooltipField(f"{name}_high", "to", number)
     return TooltipField(name, title, number), low, high, count_processes(name)
 
 
 def show_known(shown: TooltipField | str) -> str:
-    """Write the expression for a tooltip's field as an object, which is empty where the value is unknown.
+    """Write the expression for a tooltip's field as an object, which is empty if the value is unknown.
 
     Vega-Lite's own tooltips print `null` for an unknown value.
     """
@@ -114,10 +114,10 @@ def show_known(shown: TooltipField | str) -> str:
 
 
 def layer(mark: str, *, when: str = "", known: str = "", tooltip: Tooltip = (), **given: Any) -> Specification:
-    """Make a layer of marks, of the data for which the expression `when` is true, or whose field `known` has a value.
+    """Make a layer of marks for the data for which the expression `when` is true, or whose field `known` has a value.
 
-    Dictionaries encode channels; everything else is how all marks look: points are filled and opaque unless told. Marks without
-    a tooltip are hidden from screen readers: they repeat what those with one show.
+    Dictionaries encode channels; other arguments style all marks, by default filled and opaque points. Marks without a tooltip
+    are hidden from screen readers, because they repeat those with one.
     """
     encoding = {name: value for name, value in given.items() if isinstance(value, dict)}
     look = {"filled": True, "opacity": 1} if mark == "point" else {}
@@ -155,8 +155,8 @@ def choose(
 ) -> Specification:
     """Encode each value of a field by its own colour, shape or dash: by name, or else in turn.
 
-    Without looks they are Vega's own. The legend is that of a few kinds in a layout, with what else is given of it; without
-    both there is none.
+    Without `looks` Vega chooses. The legend is that of a few kinds in a layout, with further properties; without both it is
+    left out.
     """
     by_name = looks if isinstance(looks, Mapping) else {}
     values = list_values(data, name, by_name or None)
@@ -167,18 +167,20 @@ def choose(
 
 
 colour_series = partial(choose, looks=theme.SERIES, columns=1)
-"""Encode each series by a colour, their names below one another."""
+"""Encode each series by a colour, with one name per line in the legend."""
 
 
 def share(channels: Specification, width: int, height: int, layers: Iterable[Specification]) -> Specification:
-    """Put layers in a plot; each has these channels, where it has none of its own."""
+    """Put layers in a plot; a layer uses these channels unless it has its own."""
     shared = [{**each, "encoding": {**channels, **each["encoding"]}} for each in layers]
     return {"width": width, "height": height, "layer": shared}
 
 
 def write_label(order: Sequence[str], layout: ChartLayout) -> list[str]:
-    """Write Vega expressions for a label's lines: the processor, then its place and what was timed in one line where every row's
-    fit in it, then what tells rows apart that read alike. The label's counter is not shown.
+    """Write Vega expressions for a label's lines, without its counter.
+
+    They are the processor, its place and what was timed (in one line if it fits for every row), and what distinguishes rows that
+    read alike.
     """
     parts = [label.split("\n")[:-1] for label in order]
     room = int(layout.label_limit / theme.LABEL_CHARACTER)
@@ -197,7 +199,7 @@ def frame_rows(
     mark: int = theme.MARK,
     bars: bool = False,
 ) -> Specification:
-    """Put layers in a plot of all rows, which share its vertical axis and the channels that are given.
+    """Put layers in a plot of all rows, which share its vertical axis and the given channels.
 
     Rows are in their order, each with its label (`chart_data.axis_labels`) and marks `mark` high. `bars` are as high as the
     marks; points are in the middle of their row.
@@ -219,7 +221,7 @@ def frame_rows(
         "labelLineHeight": LINE,
         **(above if layout.narrow else beside),
     }
-    # Label and marks are beside each other, or one above the other.
+    # In a narrow layout the label is above the marks, else beside them.
     words = len(lines) * LINE
     step = 10 + (words + mark if layout.narrow else max(words, mark))
     between = 1 - mark / step
@@ -241,9 +243,9 @@ def draw_points(
 ) -> Specification:
     """Draw rows with intervals: a point at the figure `value` of each, on a log axis, and its `text` beside it.
 
-    Colours are one for all, or one for each `kind`, BLUE for those not named; kinds then differ in shape too. With
-    `interval`, the 95 % interval is a bar where it is known. With `stems`, a line leads from 1 to each point, and the text
-    begins after the field `edge`.
+    There is one colour for all, or one for each `kind`, BLUE for kinds not named; kinds then differ in shape too. With
+    `interval`, a known 95 % interval is drawn as a bar. With `stems`, a line leads from 1 to each point, and the text begins
+    after the field `edge`.
     """
     data, low, high = shown.data, f"{value}_low", f"{value}_high"
     figures = list_numbers(data, *((value, low, high) if interval else (value,)))
@@ -279,7 +281,7 @@ def draw_bars(
     number_format: str = "",
     mark: int = theme.MARK,
 ) -> Specification:
-    """Draw rows as bars from 0 to the figure `value`, their `text` beside them; one each, or one for each `kind`."""
+    """Draw rows as bars from 0 to the figure `value`, their `text` beside them; one bar per row, or one per `kind`."""
     data = shown.data
     room = layout.width - theme.text_width(list_values(data, "text"))
     scale = {"domain": [0.0, max(list_numbers(data, value)) * layout.width / room or 1.0], "nice": False}
@@ -300,13 +302,13 @@ def _colour_kinds(data: Sequence[Datum], colours: str | Mapping[str, str], layou
 
 
 LOG_FROM = 20
-"""Greatest figure over the least from which a linear axis would press the small ones flat."""
+"""Greatest over least figure from which on the axis is logarithmic: a linear one would press the small ones flat."""
 
 
 def draw_lines(shown: Shown, layout: ChartLayout, *, value: str, words: str, axis: str, ideal: bool) -> Specification:
     """Draw lines over x: the figure `value` at each whole number `varied`, a line for each `series`.
 
-    With `ideal`, what each datum has of that name is drawn too, dashed.
+    With `ideal`, the field of that name is drawn too, dashed.
     """
     data, low = shown.data, f"{value}_low"
     figures = list_numbers(data, value, "ideal")

@@ -1,4 +1,4 @@
-"""Charts of single processes: what each learned over time, and how far its timed blocks are from the mean of its row."""
+"""Charts of single processes: their accuracy over time, and the spread of their timed blocks around the row's mean."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ from cnnbench.report.model import Datum
 from cnnbench.schema import Evaluation, Record, Trial
 
 MOST_POINTS = 100
-"""Of one curve; longer ones are thinned evenly, the last point kept."""
+"""Most points of one curve; longer ones are thinned evenly, the last point kept."""
 SAMPLE, WHOLE, FINAL = "sample after an epoch", "every test image, on the way to a target", "all test images at the end"
 _SHAPES = {SAMPLE: "circle", WHOLE: "square", FINAL: "diamond"}
 LearningCurve = tuple[Row, Record, Trial]
 
 
 def _select_curves(chart_data: ChartData) -> Shown:
-    """Select a curve for each process, those that missed their target too, of as many kinds of row as possible."""
+    """Select one curve per process, also of those that missed their target, from as many kinds of row as possible."""
     curves = [
         (row, record, trial)
         for row in chart_data.training
@@ -64,7 +64,7 @@ def _select_curves(chart_data: ChartData) -> Shown:
 
 
 def _name_curves(curves: Sequence[LearningCurve]) -> Iterator[tuple[str, ...]]:
-    """Name each curve. Where there are networks or targets to name, what all share goes unsaid: there is no room."""
+    """Name each curve; if networks or targets must be named, what all share is omitted to save room."""
     rows = [row for row, _, _ in curves]
     several = len({row.job.workload for row in rows}) > 1
     aimed = several or any(row.job.target is not None for row in rows)
@@ -80,7 +80,7 @@ def _name_curves(curves: Sequence[LearningCurve]) -> Iterator[tuple[str, ...]]:
 
 
 def _mark_curve(row: Row, record: Record, trial: Trial) -> list[Datum]:
-    """Mark the time on the job clock (pre-training and evaluations so far included) and the share right at each evaluation."""
+    """Mark each evaluation's share right at its job-clock time, pre-training and evaluations so far included."""
     clock = trial.pretraining_seconds or 0.0
     kind = WHOLE if row.job.clock in ("accuracy", "recipe") else SAMPLE
     found = []
@@ -132,7 +132,7 @@ def _draw_curves(shown: Shown, layout: theme.ChartLayout) -> Specification:
 
 
 def _encode_minutes(data: Sequence[Datum], series: Sequence[str], layout: theme.ChartLayout) -> Specification:
-    """Encode the job clock, on a log axis where the slowest job takes many times as long as the fastest."""
+    """Encode the job clock, on a log axis if the slowest job takes many times as long as the fastest."""
     ends = [max(list_numbers((d for d in data if d["series"] == name), "minutes")) for name in series]
     title = "minutes on the job clock"
     if max(ends) <= 8 * min(ends):  # beyond it a linear axis would press the fast ones together
@@ -143,15 +143,15 @@ def _encode_minutes(data: Sequence[Datum], series: Sequence[str], layout: theme.
 
 
 def _explain_points(data: Sequence[Datum]) -> str:
-    """Explain what a point is: one of a sample moves by chance, one on the way to a target is what stops its training."""
+    """Explain the points: those of a sample vary by chance, and those on the way to a target stop the training."""
     sentences = []
     sizes = sorted({datum["images"] for datum in data if datum["kind"] == SAMPLE})
     if sizes:
-        half = 1.96 * (0.99 * 0.01 / sizes[0]) ** 0.5  # of a 95 % interval of a share near 99 % on so many images
+        half = 1.96 * (0.99 * 0.01 / sizes[0]) ** 0.5  # half a 95 % interval of a share near 99 % on so many images
         sentences.append(
             f"The job's own evaluations are on samples of {' or '.join(map(units.count, sizes))} random test images, so a "
             f"single point moves by about {units.percent(half, 1)} by chance alone: a sample that is all right "
-            "is no 100 %."
+            "does not mean 100 %."
         )
     if any(datum["kind"] == WHOLE for datum in data):
         sentences.append(
@@ -162,12 +162,12 @@ def _explain_points(data: Sequence[Datum]) -> str:
 
 
 MOST_PROCESSES = 90
-"""Processes drawn at the most, those of the noisiest rows first: more lines than this cannot be told apart."""
+"""Most processes drawn, those of the noisiest rows first: more lines could not be distinguished."""
 PERCENTILES = ("block_p05", "block_p50", "block_p95")
 
 
 def _select_noise(chart_data: ChartData) -> Shown:
-    """Select the noisiest rows, of each process the spread of its blocks."""
+    """Select the noisiest rows, with the spread of each process's blocks."""
     blocks = [(row, found) for row in chart_data.comparison.rows if (found := _mark_blocks(chart_data, row))]
     blocks.sort(key=lambda pair: (-_spread(pair[1]), pair[0].row_key, pair[0].run_id))
     totals = accumulate(len(chart_data.list_trials(row)) for row, _ in blocks)
@@ -210,7 +210,7 @@ def _draw_noise(shown: Shown, layout: theme.ChartLayout) -> Specification:
     ends = list_numbers(data, *PERCENTILES)
     signed = "datum.value == 1 ? '0 %' : format(datum.value - 1, '+.0%')"
     x = place(
-        title="block time against the mean",
+        title="block time relative to the mean",
         scale={"domain": [min(0.95, *ends), max(1.05, *ends)], "nice": False},
         axis={"format": "+.0%", "gridOpacity": 0.7, "tickCount": 4 if layout.narrow else 6, "labelExpr": signed},
     )
@@ -252,8 +252,8 @@ CHARTS = (
         section="noise",
         title="Noise within and between processes",
         alt="Block times by process. {marks}.",
-        caption="One line a process: from the 5th to the 95th percentile of its timed blocks, the median marked; 0 % is the mean "
-        "of the row. Marks apart from one another are noise between processes, long lines noise within one. Error bars "
+        caption="One line per process: from the 5th to the 95th percentile of its timed blocks, the median marked; 0 % is the "
+        "mean of the row. Marks apart from one another are noise between processes, long lines noise within one. Error bars "
         "elsewhere are between processes.",
         select=_select_noise,
         describe=_describe_noise,

@@ -1,5 +1,5 @@
-"""Rows side by side: how much faster each is, FLOPS printed against FLOP/s achieved, the roofline (what memory and arithmetic of
-each processor allow, and how far below it its training steps are), memory against what the layers need, and energy an image.
+"""Charts of rows side by side: speed-ups, FLOPS printed and FLOP/s achieved, the roofline (what memory and arithmetic of each
+processor allow, and how far below its training steps are), peak memory and what the layers need, and energy per image.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ PROJECTED, BASELINE = "projected from timed steps", "baseline"
 
 
 def _select_over_published(chart_data: ChartData) -> Shown:
-    """Select the lecture's chart: its own rows in grey, every measured row of the same job beside them."""
+    """Select the lecture's chart: its published rows in grey, every measured row of the same job beside them."""
     comparison = chart_data.comparison
     base = comparison.published_cpu
     if base is None:
@@ -84,7 +84,10 @@ def _select_over_published(chart_data: ChartData) -> Shown:
 
 
 def _select_over_cpu(chart_data: ChartData) -> Shown:
-    """Select every row against the CPU row of the same work, or the baseline asked for; only where a row is not its own."""
+    """Select every row with its speed-up over the CPU row of the same work, or over the baseline asked for.
+
+    The chart is left out if each row is only compared with itself.
+    """
     wanted = {row.work_key for row in chart_data.training if row.speedup and not row.speedup.is_baseline}
     compared = [row for row in chart_data.training if row.work_key in wanted]
     rows, more = keep_fastest(compared, lambda row: None if row.speedup is None else row.speedup.ratio)
@@ -106,14 +109,14 @@ def _select_over_cpu(chart_data: ChartData) -> Shown:
 
 
 def _sort(data: Sequence[Datum], value: str) -> list[Datum]:
-    """Sort marks, slowest first, each with the place where its bar ends."""
+    """Sort marks, slowest first, and add the place where each bar ends."""
     for datum in data:
         datum["edge"] = max(1.0, *list_numbers([datum], value, f"{value}_low", f"{value}_high"))
     return sorted(data, key=lambda datum: (datum[value], datum["label"]))
 
 
 def _declare_speed(value: str, **texts: Any) -> ChartSpec:
-    """Declare a chart of a speed-up; both look alike."""
+    """Declare one of the two charts of speed-ups, which look alike."""
     draw = partial(
         draw_points,
         value=value,
@@ -130,7 +133,10 @@ _SHAPES = {PRINTED: "diamond", THEORETICAL: "diamond", CEILING: "square", ACHIEV
 
 
 def describe_point(published_rows: tuple[PublishedResult, ...]) -> str:
-    """`264 times the FLOPS, 19 times the speed`: the fastest published row against the published CPU; nothing without both."""
+    """Compare the fastest published row with the published CPU; empty without both.
+
+    Example: `264 times the FLOPS, 19 times the speed`.
+    """
     known = [
         (found.speedup, found.published.printed_flops_per_second, found.published)
         for found in published_rows
@@ -147,7 +153,7 @@ def describe_point(published_rows: tuple[PublishedResult, ...]) -> str:
 
 
 def _select_flops(chart_data: ChartData) -> Shown:
-    """Select a row for each processor: what it promises, and what the job reached."""
+    """Select one row per processor: the FLOP/s promised, and those that the job achieved."""
     same = [row for row in chart_data.training if row.speedup_over_published is not None]
     rows, more = keep_fastest(same or chart_data.training, lambda row: row.flops_per_second)
     data: list[Datum] = []
@@ -163,7 +169,7 @@ def _select_flops(chart_data: ChartData) -> Shown:
 
 
 def _mark_known(own: Datum, source: str, flops_per_second: Mapping[str, float | None]) -> Iterator[Datum]:
-    """Make a mark for each known figure. Only the least and the greatest have room beside them for their value."""
+    """Make a mark for each known figure; only the least and the greatest have room for their value."""
     known = {kind: value for kind, value in flops_per_second.items() if value is not None}
     sides = {min(known.values()): "least", max(known.values()): "most"}
     for kind, value in known.items():
@@ -172,7 +178,7 @@ def _mark_known(own: Datum, source: str, flops_per_second: Mapping[str, float | 
 
 
 def _draw_flops(shown: Shown, layout: theme.ChartLayout) -> Specification:
-    """Draw a line from the least to the greatest of each row, hollow marks for what is promised, filled ones for the job."""
+    """Draw a line from each row's least to its greatest figure, hollow marks for promised ones, filled for the job."""
     data = shown.data
     before, after = (
         theme.text_width(datum["text"] for datum in data if datum["side"] == side) for side in ("least", "most")
@@ -211,7 +217,7 @@ X, Y, RATE = "intensity_flops_per_byte", "gflops_per_second", "achieved_flops_pe
 
 
 def _select_roofs(chart_data: ChartData) -> Shown:
-    """Select roofs from the measured copy bandwidth and the best GEMM; each workload's point at its intensity and rate."""
+    """Select roofs from the measured copy bandwidth and the best GEMM, and each workload's point below its roof."""
     alone = (row for row in chart_data.training if row.job.processes == 1)
     known = (row for row in alone if row.ceiling_flops_per_second and row.floors.get(COPY) and row.flops_per_second)
     by_place = group_by(known, _place)
@@ -237,7 +243,7 @@ def _select_roofs(chart_data: ChartData) -> Shown:
 
 
 def _place(row: Row) -> tuple[str, ...]:
-    """Tell what has a roof of its own; processors of a kind differ in the first three alone: machine, device and run."""
+    """Identify a roof; processors of one kind differ only in the first three fields: machine, device and run."""
     job, run = row.job, row.ceiling_run_id or row.run_id
     return row.machine.id, job.device, run, row.device.name, f"{row.device.kind} {job.threads}", job.precision
 
@@ -252,16 +258,17 @@ def _mark_roof(place: str, rows: list[Row], ceiling: float) -> Iterator[Datum]:
 
 
 def _mark_point(row: Row, place: str) -> Iterator[Datum]:
-    """Mark a step, if its bytes and FLOPs are known, or a product: of side n, it reads two matrices and writes one, which is
-    2 n^3 FLOP over 3 n^2 values.
+    """Mark a step, if its bytes and FLOPs are known, or a matrix product.
+
+    A product of side n reads two matrices and writes one: 2 n^3 FLOP over 3 n^2 values.
     """
     job, rate = row.job, row.values["flops_per_second"]
     side, moved, flops = job.size or 1, bytes_per_step(job), step_flops(job)
     if job.workload == "gemm":
-        size = 2 if job.precision in ("bf16", "fp16") else 4  # bytes of a value
+        size = 2 if job.precision in ("bf16", "fp16") else 4  # bytes per value
         own = {"kind": "matrix product", "name": f"gemm {units.count(side)}", X: 2 * side / (3 * size)}
     elif moved is not None and flops is not None:
-        # The precision is the roof's.
+        # The roof names the precision.
         name = f"{' '.join((job.workload, *naming.deviations(job, 'precision')))}, batch {job.batch_size}"
         verdict = "n/a" if row.bottleneck is None else row.bottleneck.summary
         own = {"kind": f"{job.task} step", "name": name, X: flops / moved, "verdict": verdict}
@@ -275,13 +282,13 @@ def _draw_roofs(shown: Shown, layout: theme.ChartLayout) -> Specification:
     data = shown.data
     x_scale = theme.log_scale(list_numbers(data, X), below=1, above=1)
     y_scale = theme.log_scale(list_numbers(data, Y), below=1.3, above=1.5)
-    x_title = "arithmetic intensity, FLOP a byte (log scale)"
+    x_title = "arithmetic intensity, FLOP per byte (log scale)"
     shared = {
         "x": number(X, **theme.log_axis(x_scale, layout, x_title, layout.whole)),
         "y": number(Y, **theme.log_axis(y_scale, layout, "GFLOP/s (log scale)")),
         "color": colour_series(data, "roof", symbolOpacity=1),
     }
-    rates = (TooltipField(Y, "GFLOP/s", ",.6~g"), TooltipField(X, "FLOP a byte", ",.4~g"), count_processes(RATE))
+    rates = (TooltipField(Y, "GFLOP/s", ",.6~g"), TooltipField(X, "FLOP per byte", ",.4~g"), count_processes(RATE))
     roof, point = (f"(datum.kind {same} 'roof')" for same in ("===", "!=="))
     shape, tooltip = choose(data, "kind", _STEP_SHAPES, layout), ("roof", "name", "verdict", *rates)
     layers = [
@@ -293,12 +300,12 @@ def _draw_roofs(shown: Shown, layout: theme.ChartLayout) -> Specification:
 
 MARK, ANALYTIC = "measured high-water mark", "analytic: what the layers need"
 STATE_COPIES = {"sgd": 0, "momentum": 1, "rmsprop": 1, "rmsprop-tf1": 1, "adam": 2}
-"""Values that the optimiser keeps of each weight."""
+"""Values that the optimiser stores per weight."""
 JOULES = "energy_joules_per_image"
 
 
 def _select_memory(chart_data: ChartData) -> Shown:
-    """Select the high-water mark of each row, beside the least that the layers' shapes say its training needs."""
+    """Select the peak memory of each row, and the least its training needs by the shapes of the layers."""
     known = [row for row in chart_data.training if _read_mark(row) is not None]
     known.sort(key=lambda row: (row.job.batch_size, row.device.kind, _read_mark(row), row.row_key))
     return show_rows(keep_evenly(known), _mark_memory)
@@ -312,12 +319,12 @@ def _mark_memory(row: Row) -> Iterator[Datum]:
 
 
 def _read_mark(row: Row) -> int | None:
-    """Read on a device the allocator's peak, on a CPU the process's."""
+    """Read the peak memory in bytes: the allocator's on a device, the process's on a CPU."""
     return row.host_peak_bytes if row.device.kind == "cpu" else row.device_peak_bytes
 
 
 def compute_needed_bytes(row: Row) -> int | None:
-    """Compute what the layers need: one batch's activations, weights, gradients and the optimiser's state; None if unknown."""
+    """Compute the bytes layers need: activations of a batch, weights, gradients, optimiser state; None if unknown."""
     workload = find_workload(row.job)
     state = STATE_COPIES.get(row.job.optimizer or "")
     if workload is None or state is None or row.job.precision not in ("fp32", "tf32") or row.job.task == "inference":
@@ -362,7 +369,7 @@ CHARTS = (
         "its point lies as far right as it can: below the roof by what the kernels leave unused.",
         select=_select_roofs,
         describe=lambda data: [
-            f"{d['name']} on {d['roof']} reaches {d[Y]:.4g} GFLOP/s at {d[X]:.3g} FLOP a byte"
+            f"{d['name']} on {d['roof']} reaches {d[Y]:.4g} GFLOP/s at {d[X]:.3g} FLOP per byte"
             for d in data
             if d["kind"] in STEPS
         ][:12],
@@ -402,7 +409,7 @@ CHARTS = (
         section="resources",
         title="Energy an image",
         alt="{title}: {marks}.",
-        caption="From the counter named in the table, over a window of at least 10 s; idle power is in it.",
+        caption="From the counter named in the table, over a window of at least 10 s; idle power is included.",
         select=lambda chart_data: show_rows(
             keep_evenly([row for row in chart_data.training if row.energy]), _mark_energy
         ),
@@ -410,7 +417,7 @@ CHARTS = (
         draw=partial(
             draw_points,
             value=JOULES,
-            axis="joules an image, gross (log scale)",
+            axis="joules per image, gross (log scale)",
             tooltip=(
                 *WHERE,
                 "precision",

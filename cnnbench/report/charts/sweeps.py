@@ -1,5 +1,5 @@
-"""One thing varied and all else equal: processors, threads, batch sizes, and the rungs of the ladder (layout, precision,
-division).
+"""Charts that vary one thing with all else equal: processors, threads, batch sizes, and the rungs of the ladder (layout,
+precision, division).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _group_rows(rows: Sequence[Row], equal: Mapping[str, Any]) -> list[list[Row]
 
 
 def _select_sweep(varied: str, chart_data: ChartData) -> Shown:
-    """Select a line for each set of rows that differ in the varied field alone; no set of a single value."""
+    """Select a line for each set of rows that differ only in the varied field, and have at least two values of it."""
 
     def value(row: Row) -> int:
         return int(getattr(row.job, varied) or 0)
@@ -65,7 +65,7 @@ def _select_sweep(varied: str, chart_data: ChartData) -> Shown:
 def _mark_lines(
     lines: Sequence[tuple[Sequence[str], list[Row]]], varied: Callable[[Row], int], value: str, *, ideal: bool = True
 ) -> list[Datum]:
-    """Make the marks of named lines over what is varied, a point for each row; `ideal` grows with it from the first."""
+    """Make the marks of named lines over the varied value, one point per row; `ideal` grows with it from the first."""
     data = []
     names = series_names(tell_apart([words for words, _ in lines], [rows[0] for _, rows in lines]))
     for series, (_, rows) in zip(names, lines, strict=True):
@@ -77,7 +77,7 @@ def _mark_lines(
 
 
 def _name_fixed(row: Row, varied: str, several: bool) -> str:
-    """Name what all rows of a line share, usual choices left out."""
+    """Name what all rows of a line share, without usual choices."""
     job = row.job
     parts = [job.workload] if several else []
     parts += [] if varied == "threads" else [naming.place_label(job).removeprefix("cpu, ")]
@@ -88,7 +88,7 @@ def _name_fixed(row: Row, varied: str, several: bool) -> str:
 
 
 def _select_scaling(chart_data: ChartData) -> Shown:
-    """Select a line for each set of ranks, and one of the threads of one process; nothing where no job had several ranks."""
+    """Select a line per set of ranks, and one for the threads of one process; empty if no job had several ranks."""
     every = [line for found in find_scaling_sets(chart_data.comparison.rows) for line in _list_lines(found)]
     known = [line for line in every if len({count_processors(row.job) for row in line[1]}) > 1]
     lines, more = keep_different(known, lambda line: (line[1][0].device.name, line[0][1]), MOST_SERIES)
@@ -97,7 +97,7 @@ def _select_scaling(chart_data: ChartData) -> Shown:
 
 
 def _list_lines(found: ScalingSet) -> Iterator[tuple[tuple[str, str, str], list[Row]]]:
-    """List the ranks of a set from one process on, a line for each thread count, and once the thread counts of one process."""
+    """List a set's lines: one over ranks for each thread count, and one over the thread counts of one process."""
     timed = [row for row in found.points if row.values["scaling_speedup"] is not None]
     alone = [row for row in timed if row.job.world == 1]
     ranks = [row for row in timed if row.job.world > 1]
@@ -147,8 +147,8 @@ def _mark_rung(row: Row) -> Iterator[Datum]:
 _declare_rates = partial(
     _declare_lines,
     "images_per_second",
-    "images a second",
-    text=lambda value: f"{units.rate(value)} images a second",
+    "images per second",
+    text=lambda value: f"{units.rate(value)} images per second",
     section="sweeps",
 )
 CHARTS = (
@@ -182,7 +182,7 @@ CHARTS = (
         key="scaling",
         section="scaling",
         title="Scaling over processors",
-        caption="Images a second over those of one process with the fewest threads: ranks of one job, on GPUs or on cores of "
+        caption="Images per second over those of one process with the fewest threads: ranks of one job, on GPUs or on cores of "
         "their own, and threads of one process. Dashed: as many times as fast as there are processors. Strong: the batch is "
         "dealt out; weak: it is on each rank.",
         select=_select_scaling,

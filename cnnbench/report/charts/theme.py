@@ -1,5 +1,5 @@
 """Sizes, colours and the frame of every chart. Colours come in pairs, for light and for dark pages: a chart is drawn in the
-light ones, and where the page is dark its style sheet puts the other of the pair in their place.
+light ones, and on a dark page a style sheet replaces each by the other of its pair.
 
 Pairs are GitHub's Primer palette; each light colour has a contrast of at least 4.5 to white and each dark one to #0d1117,
 except the grid and the two greys, which carry no information that is not written beside them.
@@ -33,13 +33,14 @@ FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 
 
 Scale = Mapping[str, Any]
-"""A scale as Vega-Lite has it."""
+"""A scale in Vega-Lite's form."""
 
 
 @dataclass(frozen=True)
 class ChartLayout:
-    """How much room a drawing has, in pixels: the plot of rows and the widest label beside it, or, where it is narrow, above
-    each row; and the plot of a chart without row labels.
+    """The room of a drawing in pixels: the plot of rows, the widest label, and the plot of a chart without row labels.
+
+    Labels are beside the plot, in a narrow layout above each row.
     """
 
     width: int
@@ -49,24 +50,24 @@ class ChartLayout:
 
 
 WIDE = ChartLayout(width=350, label_limit=230, whole=520, narrow=False)
-"""With labels at most 604 pixels: two stand side by side on a page 1,280 wide, unscaled."""
+"""With labels at most 604 pixels: two fit side by side, unscaled, on a page 1,280 wide."""
 NARROW = ChartLayout(width=322, label_limit=318, whole=278, narrow=True)
 """With padding at most 358 pixels: a phone of 390 less the page's margins."""
 
 LINE = 14
 """Pixels from line to line of a label."""
 CHARACTER = 6.5
-"""Pixels that a character of 12-pixel text takes at the most, on the average over a figure or a name."""
+"""Pixels per character of 12-pixel text, the largest average over a figure or a name."""
 LABEL_CHARACTER = 5.5
-"""The same of a label, mostly lower case: if it takes more its end is cut."""
+"""Pixels per character of a label, mostly lower case; a wider label is cut at its end."""
 MARK = 16
-"""Pixels that a row's marks are high."""
+"""Height of a row's marks in pixels."""
 UPRIGHT = 1e6
 """The width of an upright axis: its numbers never meet side by side."""
 
 
 def configure(layout: ChartLayout) -> dict[str, object]:
-    """Make what every drawing has: colours, fonts and the legend above the plot."""
+    """Make the configuration of every drawing: colours, fonts and the legend above the plot."""
     return {
         "background": "transparent",
         "font": FONT,
@@ -103,18 +104,19 @@ def configure(layout: ChartLayout) -> dict[str, object]:
 
 
 def log_scale(values: Sequence[float], *, below: float = 1.25, above: float = 1.25) -> Scale:
-    """A log scale from the least value over `below` to the greatest times `above`, ends not rounded to powers of ten."""
+    """Make a log scale from the least value over `below` to the greatest times `above`, ends not rounded."""
     return {"type": "log", "domain": [min(values) / below, max(values) * above], "nice": False}
 
 
 def text_width(texts: Iterable[str]) -> float:
-    """Pixels that the longest of these takes beside its mark."""
+    """Estimate the pixels that the longest of these texts takes beside its mark."""
     return 14 + CHARACTER * max(map(len, texts), default=0)
 
 
 def log_scale_with_room(values: Sequence[float], width: float, *, before: float, after: float) -> Scale:
-    """A log scale of `width` pixels with so many of them free before the least value and after the greatest; at least four
-    times from end to end, so that it has two ticks.
+    """Make a log scale of `width` pixels with room `before` the least value and `after` the greatest.
+
+    Its end is at least four times its start, so that it has two ticks.
     """
     low, high = math.log10(min(values)), math.log10(max(values))
     span = max((high - low) * width / max(width - before - after, width / 4), math.log10(4))
@@ -123,8 +125,9 @@ def log_scale_with_room(values: Sequence[float], width: float, *, before: float,
 
 
 def log_ticks(scale: Scale, layout: ChartLayout, width: float = UPRIGHT) -> list[float]:
-    """Ticks at 1, 2, 5 times powers of ten within the scale, or at the powers alone where those would not fit: on an axis
-    `width` pixels long their numbers side by side.
+    """List ticks at 1, 2, 5 times powers of ten within the scale, or at the powers alone if more would not fit.
+
+    On an axis `width` pixels long, the numbers must fit side by side.
     """
     low, high = scale["domain"]
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -151,7 +154,7 @@ def log_axis(scale: Scale, layout: ChartLayout, title: str, width: float = UPRIG
 
 
 def legend(kinds: Sequence[str], layout: ChartLayout) -> dict[str, Any]:
-    """The legend of a few kinds: as many beside one another as have room above the plot."""
+    """Make the legend of a few kinds, as many side by side as fit above the plot."""
     widest = 24 + LABEL_CHARACTER * max(map(len, kinds), default=0)
     columns = max(1, min(len(kinds), int(layout.width / widest)))
     return {"columns": columns, "symbolOpacity": 1, "symbolStrokeWidth": 2}

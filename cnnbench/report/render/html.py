@@ -1,9 +1,9 @@
-"""A page as one HTML file that needs nothing else: no network, no fonts, no files beside it.
+"""Render a page as one self-contained HTML file: it needs no network, no fonts, no other files.
 
-Two kinds: *static*, its charts drawn as SVG, and *interactive*, with Vega inside and tooltips. Both have tables that sort
-and filter, light and dark colours, a layout for phones and one for paper. A content security policy forbids every request,
-so a page that wanted one would show it. All text from records passes the template's escaping; what it marks as safe are
-files of ours, drawings, and data in scripts: JSON with every character escaped that could end a script.
+There are two kinds: *static*, with charts drawn as SVG, and *interactive*, with Vega inside and tooltips. Both have tables
+that sort and filter, light and dark colours, a layout for phones and one for paper. A content security policy forbids every
+request, so a page that tried one would fail visibly. The template escapes all text from records; marked as safe are only
+cnnbench's own files, drawings, and data in scripts: JSON in which every character that could end a script is escaped.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(page: Page, *, static: bool, drawn: bool = True) -> str:
-    """The page, ending in the digest of itself, for the audit. `static` draws the charts; else the reader's browser does. Where
-    they are not to be `drawn`, drawings are empty.
+    """Render the page, which ends in its digest for the audit.
+
+    `static` draws the charts; otherwise the reader's browser does. Without `drawn`, drawings are empty.
     """
     page = sections.abridge(page)
     template = _environment().get_template("page.html")
@@ -54,7 +55,7 @@ def _environment() -> Environment:
 
 
 def _take_specifications(chart: Chart) -> Document:
-    """Take both specifications without the data, which is in the page once."""
+    """Take both specifications of a chart without the data, which the page has once."""
     return {
         form: {key: part for key, part in getattr(chart, form).items() if key != "datasets"}
         for form in ("wide", "narrow")
@@ -62,7 +63,7 @@ def _take_specifications(chart: Chart) -> Document:
 
 
 def sort_key(cell: Cell, column: Column) -> str:
-    """What a cell sorts by: its raw number where the column has one of its own, else its text."""
+    """Make the sort key of a cell: its raw number in a numeric column, else its text."""
     for value in cell.values.values():
         if column.align == "right" and isinstance(value, int | float) and not isinstance(value, bool):
             return repr(float(value))
@@ -76,7 +77,7 @@ def _read(name: str) -> str:
 
 @cache
 def _load_vega() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, from the package that draws the static charts."""
+    """Load Vega, Vega-Lite and Vega-Embed as one script, from the package that draws the static charts."""
     import vl_convert
 
     bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")

@@ -1,6 +1,6 @@
 r"""A report as LaTeX for \input: a booktabs table for each group of equal work, figures right-aligned, the notes as a list.
 
-What stands beside a figure (interval, n, `projected`) stands under it, smaller, as on a terminal: on one line fifteen
+A figure's details (interval, n, `projected`) are printed below it in smaller type, as on a terminal: on one line, fifteen
 columns would be unreadable on any page.
 """
 
@@ -22,17 +22,17 @@ HEAD = r"""% Tables made by cnnbench. To put them into a document: \input this f
   \ifdim\wd\cnnbenchbox>\linewidth\resizebox{\linewidth}{!}{\usebox{\cnnbenchbox}}\else\usebox{\cnnbenchbox}\fi}
 """
 WIDE = 100
-"""Characters from which a table lies on a landscape page: an article's line has 345 pt, so they would be below 6 pt there."""
+"""A table with more characters gets a landscape page: on an article's line of 345 pt they would be smaller than 6 pt."""
 TALLEST = 24
-"""Rows after which a table ends and another goes on: with its heading they fill the 345 pt of a landscape page's height."""
+"""Rows after which a table continues in another: with its heading they fill the 345 pt of a landscape page's height."""
 WIDEST = 28
-"""Characters of a cell's line before it is folded: a processor's name has up to 50, an interval with its unit 20."""
+"""Characters after which a cell's line is folded: a processor's name has up to 50, an interval with its unit 20."""
 UNBROKEN = 40
-"""Characters of one word after which a line may end within it: half a line of an article's text, and longer than a digest."""
+"""Characters after which a word may be broken: half a line of an article's text, and more than a digest has."""
 
 
 def render(report: Report) -> str:
-    """The tables and notes, ending in a newline; the same report gives the same bytes."""
+    """Render tables and notes, ending in a newline; the same report gives the same bytes."""
     parts = [HEAD]
     for table in report.tables:
         parts += _table(table)
@@ -65,10 +65,10 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _parts(group: RowGroup) -> Iterator[list[Line]]:
-    """The group's rows in as many tables as fit a page each; a row is never divided."""
+    """Split a group's rows into parts that each fit a page; a row is never divided."""
     part: list[Line] = []
     for line in group.lines:
-        # In rows of text, each with the space after it.
+        # Heights are in rows of text, each row with the space after it.
         if part and sum(max(map(len, map(_cell, each.cells))) + 0.5 for each in (*part, line)) > TALLEST:
             yield part
             part = []
@@ -93,7 +93,7 @@ def _tabular(columns: Sequence[Column], rows: Sequence[Line]) -> Iterator[str]:
 
 
 def _rows(stacks: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Cells of several lines as rows of a table, one a line."""
+    """Write cells of several lines as rows of a table, one row per line."""
     return (rf"{' & '.join(row)} \\" for row in zip_longest(*stacks, fillvalue=""))
 
 
@@ -107,6 +107,6 @@ def _fold(text: str) -> list[str]:
 
 
 def _escape_words(text: str) -> str:
-    """Running text, in which a very long word may be divided so that it does not leave the page."""
+    """Escape running text, and allow breaks in a very long word so that it stays on the page."""
     words = [textwrap.wrap(word, UNBROKEN, break_on_hyphens=False) for word in escaping.plain(text, None).split(" ")]
     return " ".join(r"\allowbreak{}".join(map(escaping.latex, pieces)) for pieces in words)

@@ -1,6 +1,6 @@
-"""Markdown as GitHub shows it: a report's tables, a whole page as a document, and the first screen of a README.
+"""Render Markdown for GitHub: a report's tables, a whole page as a document, and the first screen of a README.
 
-What is made of ledgers ends in the digest of all above it, for the audit.
+What comes from ledgers ends in the digest of all text above it, for the audit.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ MADE_OF, PAGE_DIGEST = "<!-- cnnbench made of ", "<!-- cnnbench page sha256:"
 
 
 def render(report: Report) -> str:
-    """Render the tables under their titles, then the notes; a report that has a document of its own gets no digest, since
-    no ledger is behind it that an audit could derive it from.
+    """Render the tables under their titles, then the notes.
+
+    A report with its own JSON document gets no digest, because the audit has no ledger to derive it from.
     """
     parts = [line for table in report.tables for line in _table(table, "##")]
     parts += _list_notes(report.notes)
@@ -25,8 +26,9 @@ def render(report: Report) -> str:
 
 
 def render_page(page: Page, *, charts_at: str | None) -> str:
-    """Render the document. `charts_at` is the folder of the charts' SVG files as a link from it; without one each chart is
-    there in words.
+    """Render a page as a document.
+
+    `charts_at` is the link to the folder of the charts' SVG files; without one, each chart is described in words.
     """
     page = _abridge(page)
     parts = [f"# {escaping.markdown(page.title)}", "", *_headline(page)]
@@ -39,7 +41,7 @@ def render_page(page: Page, *, charts_at: str | None) -> str:
 
 
 def render_first_screen(page: Page, *, rest_at: str) -> str:
-    """Render the short table with its conditions in one line, and how many doubts there are, for a page that says more below.
+    """Render the short table, its conditions in one line and the number of doubts, for the top of a longer page.
 
     `rest_at` is the link to the whole report.
     """
@@ -54,7 +56,7 @@ def render_first_screen(page: Page, *, rest_at: str) -> str:
 
 
 def seal(text: str, options: Mapping[str, object] | None = None) -> str:
-    """Append what the text can be made of again, where that is known, and a line with the digest of all above it."""
+    """Append the options that make the text again, if known, and a line with the digest of all above it."""
     known = options is not None and "runs" in options
     made_of = f"\n{MADE_OF}{escaping.json_in_html(options)} -->\n" if known else ""
     page = f"{text.rstrip(chr(10))}\n{made_of}"
@@ -62,14 +64,14 @@ def seal(text: str, options: Mapping[str, object] | None = None) -> str:
 
 
 def draw_grid(rows: Iterable[Iterable[str]], aligns: Iterable[str]) -> Iterator[str]:
-    """Draw a table of texts that are escaped already; the first row is the heading, `left` or `right` aligns a column."""
+    """Draw a table of escaped texts; the first row is the heading, `left` or `right` aligns a column."""
     heading, *body = rows
     rules = ("---" if align == "left" else "---:" for align in aligns)
     return (f"| {' | '.join(cells)} |" for cells in (heading, rules, *body))
 
 
 def _abridge(page: Page) -> Page:
-    from cnnbench.report import sections  # which knows every table, and loads what they are computed with
+    from cnnbench.report import sections  # imported here because it declares every table and loads what computes them
 
     return sections.abridge(page)
 

@@ -1,4 +1,4 @@
-"""A report for a terminal: columns as wide as they need, the least important left out, by name, where there is no room."""
+"""Render a report for a terminal: columns as wide as needed; if room is short, the least important are left out and named."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cnnbench.report import escaping
 from cnnbench.report.model import FORMATS, Cell, Column, Line, Report, Table
 
 GAPS = (2, 1)
-"""Blank columns between two columns of a table: comfortable, and where columns would be lost otherwise, tight."""
+"""Blanks between two columns of a table: comfortable, or tight if columns would be lost otherwise."""
 MOST = {"processor": 24, "outcome": 11, "new": 24, "base": 24, "reason": 40}
-"""Widest a column gets before it wraps: a CPU's name has up to 50 characters; `unsupported` and `interrupted` have 11."""
+"""Width from which a column wraps: a CPU's name has up to 50 characters; `unsupported` and `interrupted` have 11."""
 _ROW_STYLES = {"reference": "cyan", "failed": "red"}
 _NOTE_STYLES = {
     "summary": "bold",
@@ -23,11 +23,11 @@ _NOTE_STYLES = {
     "problem": "bold red",
     **dict.fromkeys(("missing", "reference", "run"), "dim"),
 }
-"""By the kind of a note; others have no style."""
+"""Style by the kind of a note; other kinds are plain."""
 
 
 def render(report: Report, *, width: int | None, color: bool) -> str:
-    """Render the report as text of at most `width` columns, where it can; None is as wide as it needs."""
+    """Render the report as text of at most `width` columns if possible; None means as wide as needed."""
     room = width if width is not None else max(map(natural_width, report.tables), default=80)
     out = io.StringIO()
     console = Console(file=out, width=room, force_terminal=color, highlight=False, emoji=False, markup=False)
@@ -51,7 +51,7 @@ def render(report: Report, *, width: int | None, color: bool) -> str:
 
 
 def natural_width(table: Table) -> int:
-    """Columns of text the table takes with nothing left out and room between."""
+    """Compute the width of a table with all its columns and comfortable gaps."""
     return _total(_widths(table), GAPS[0])
 
 
@@ -98,8 +98,9 @@ def _total(widths: Collection[int], gap: int) -> int:
 
 
 def _fit_columns(table: Table, room: int) -> tuple[dict[int, int], int]:
-    """Find the widths of the columns that fit, by their numbers, and the blanks between two: the highest priority number goes
-    first, priority 1 stays even where nothing fits, and what is left of the room goes between them.
+    """Find the widths of the columns that fit, by their numbers, and the blanks between two.
+
+    Columns with the highest priority number are dropped first, priority 1 always stays; spare room goes between columns.
     """
     widths = dict(enumerate(_widths(table)))
     while _total(widths.values(), GAPS[-1]) > room:
@@ -126,5 +127,5 @@ def _text(text: str, style: str = "") -> Text:
 
 
 def _shown(text: str) -> str:
-    """The text as it may reach a terminal: a record's words must neither clear it nor colour it."""
+    """Escape a text for the terminal, which a record's words must neither clear nor colour."""
     return escaping.plain(text, None)

@@ -1,5 +1,5 @@
-"""A report as text: for a terminal, as Markdown, LaTeX, CSV, JSON. Every figure of the report is in each of them, except
-that a narrow terminal loses the least important columns, and says which. What the records say goes through `escaping`.
+"""Render a report as text: for a terminal, as Markdown, LaTeX, CSV, JSON. Each format has every figure of the report, except
+that a narrow terminal drops the least important columns and names them. All text from records passes through `escaping`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from cnnbench.report.render import latex, markdown
 
 Format = Literal["table", "markdown", "latex", "csv", "json"]
 _CSV_ENDS = ("row_notes", "clock_rule", "report_notes", "options")
-"""Columns of the CSV that come after all others."""
+"""Columns at the end of the CSV."""
 
 
 def render(report: Report, format: Format, *, width: int | None = None, color: bool = False) -> str:
-    """Render the report as text ending in a newline. `width` and `color` are for `table`; None is as wide as it needs."""
+    """Render the report as text ending in a newline. `width` (None: as wide as needed) and `color` are for `table`."""
     if format == "table":
         from cnnbench.report.render import terminal  # loads rich, which no other format needs
 
@@ -30,8 +30,9 @@ def render(report: Report, format: Format, *, width: int | None = None, color: b
 
 
 def comma_separated(report: Report) -> str:
-    """Write one line per row, raw SI values and the printed texts side by side; notes of the row in a column, those of the
-    report and what it was made of in the first row's: in every row they would be nine tenths of the file.
+    """Write one line per row, with raw SI values, printed texts and the row's notes.
+
+    The report's notes and options are in the first line only: in every line they would make up nine tenths of the file.
     """
     first = {"report_notes": " ".join(note.text for note in report.notes)}
     if "runs" in report.options:
@@ -46,9 +47,7 @@ def comma_separated(report: Report) -> str:
 
 
 def write_csv(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
-    """Write rows as CSV: numbers as they are, what is None or missing empty, texts so that a spreadsheet shows them and
-    calculates nothing.
-    """
+    """Write rows as CSV: numbers unchanged, unknown values empty, texts escaped so that a spreadsheet shows them."""
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, lineterminator="\n", restval="")
     writer.writeheader()
@@ -59,7 +58,7 @@ def write_csv(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> s
 
 
 def as_json(report: Report) -> str:
-    """Write the report's own document, else everything as one object; keys carry units, unknown is null."""
+    """Write the report's own document if any, else everything as one object; keys carry units, unknown is null."""
     tables = [
         {
             "key": table.key,
@@ -79,7 +78,7 @@ def as_json(report: Report) -> str:
 
 
 def flatten(table: Table, line: Line) -> RawValues:
-    """Collect a row's raw values by name, and each column's printed text as `<column>_text`."""
+    """Collect a line's raw values by name, and each column's printed text as `<column>_text`."""
     row: RawValues = {}
     for column, cell in zip(table.columns, line.cells, strict=True):
         row |= cell.values
