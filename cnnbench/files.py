@@ -117,8 +117,7 @@ def append_text(path: Path, text: str) -> None:
 
 
 def save_elsewhere(name: str, content: str) -> Path | None:
-    """Save content that could not be saved in its own place, in the first of these folders that can; None if none can.
-    """
+    """Save content that could not be saved in its own place, in the first of these folders that can; None if none can."""
     for folder in (Path(tempfile.gettempdir()), Path.home(), Path.cwd()):
         with suppress(OSError):
             write_file(folder / name, content)

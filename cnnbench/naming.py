@@ -218,8 +218,7 @@ _TRIED_FIRST = (
 
 
 def find_distinguishing_fields(alike: Collection[Job]) -> tuple[str, ...]:
-    """Choose as many fields as distinguish the jobs, trying first those that a reader looks for; none for a single job.
-    """
+    """Choose as many fields as distinguish the jobs, trying first those that a reader looks for; none for a single job."""
     chosen: list[str] = []
     for field in dict.fromkeys((*_TRIED_FIRST, *find_differing_fields(alike))):
         seen = {tuple(getattr(job, name) for name in chosen) for job in alike}

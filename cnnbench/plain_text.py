@@ -21,8 +21,7 @@ _BLANK = re.compile(r"[^\S\x1c-\x1f]+")
 
 
 def printable(text: str) -> str:
-    """Replace each character that controls a terminal or misleads the eye by U+FFFD; line ends, tabs and blanks stay.
-    """
+    """Replace each character that controls a terminal or misleads the eye by U+FFFD; line ends, tabs and blanks stay."""
     return _STEERS.sub(UNSHOWN, text)
 
 

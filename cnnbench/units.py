@@ -8,8 +8,7 @@ NOT_AVAILABLE = "n/a"
 
 
 def duration(seconds: float | None) -> str:
-    """Format a clock time as h:mm:ss, rounded to the second: 6331 -> `1:45:31`; below ten minutes 327 -> `0:05:27.0`.
-    """
+    """Format a clock time as h:mm:ss, rounded to the second: 6331 -> `1:45:31`; below ten minutes 327 -> `0:05:27.0`."""
     if seconds is None:
         return NOT_AVAILABLE
     tenths = round(seconds * 10)

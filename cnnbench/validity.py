@@ -45,8 +45,7 @@ class Violation:
 def find_violations(
     job: Job, trial: Trial, process_seconds: float, device: Device | None, machine: Machine, status: Status = "ok"
 ) -> tuple[Violation, ...]:
-    """Find every violation in one trial; empty for a sound one. `status` is what the worker reported: `ok` or `missed`.
-    """
+    """Find every violation in one trial; empty for a sound one. `status` is what the worker reported: `ok` or `missed`."""
     broken = [*_check_identities(job, trial, process_seconds), *_check_target(job, trial, status)]
     broken += [*_check_gradients(job, trial), *_check_ranks(job, trial)]
     if broken or device is None:

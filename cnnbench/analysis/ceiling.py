@@ -162,8 +162,7 @@ def find_bottleneck(
 
 
 def bytes_per_step(job: Job) -> int | None:
-    """Count the bytes a float32 step must move at least, by the counts above; None for a GEMM or an unknown workload.
-    """
+    """Count the bytes a float32 step must move at least, by the counts above; None for a GEMM or an unknown workload."""
     try:
         workload = workloads.get(job.workload, job.workload_version)
     except WorkloadError:

@@ -375,8 +375,7 @@ def _bytes(name: str, heading: str, tables: Mapping[str, int], **declared: Any) 
 
 
 def _to_target(name: str, heading: str, priority: int, **declared: Any) -> Metric:
-    """Declare a figure over all seeds to a target: a median, which has an interval, or another figure of their seconds.
-    """
+    """Declare a figure over all seeds to a target: a median, which has an interval, or another figure of their seconds."""
     median = name.startswith("median_")
     return Metric(
         f"{name}_to_target",

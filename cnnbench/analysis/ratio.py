@@ -162,8 +162,7 @@ def order_by_speed(row: Row) -> tuple[float, str, str, str]:
 
 @dataclass(frozen=True)
 class RowRatio:
-    """Two entries of equal work, divided. `ratio` and `verdict` are None if a side has no time because its row failed.
-    """
+    """Two entries of equal work, divided. `ratio` and `verdict` are None if a side has no time because its row failed."""
 
     base: ComparedEntry
     new: ComparedEntry
@@ -182,8 +181,7 @@ class RowRatio:
         return None if self.ratio is None else classify_ratio(self.ratio, self.tolerance)
 
     def measure(self, entry: ComparedEntry) -> Estimate | None:
-        """Return the seconds of one of the two; next to a published row, those of the whole job, measured or projected.
-        """
+        """Return the seconds of one of the two; next to a published row, those of the whole job, measured or projected."""
         return entry.cost if self.published is None else entry.job_seconds
 
     @property

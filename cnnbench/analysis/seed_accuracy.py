@@ -118,8 +118,7 @@ class SeedSpread(SeedGroup):
 
 
 def make_band(steps: int, batch_size: int, order: Order, right: Sequence[int]) -> Band | None:
-    """Make the band from the right test images of each seed, rounded outwards to whole images; None for too few seeds.
-    """
+    """Make the band from the right test images of each seed, rounded outwards to whole images; None for too few seeds."""
     if len(right) < BAND_SEEDS:
         return None
     middle, reach = statistics.fmean(right), WIDTH * statistics.stdev(right)
@@ -128,8 +127,7 @@ def make_band(steps: int, batch_size: int, order: Order, right: Sequence[int]) -
 
 
 def collect_spreads(rows: Sequence[Row]) -> tuple[list[SeedSpread], list[str]]:
-    """Collect the rows that trained on MNIST and ended with a look at all test images, and why the others are left out.
-    """
+    """Collect the rows that trained on MNIST and ended with a look at all test images, and why the others are left out."""
     found = []
     left_out = []
     for row in rows:

@@ -231,8 +231,7 @@ def _divide_by_published(row: Row, published: PublishedRow | None) -> Row:
 
 
 def is_published_job(job: Job, published: PublishedRow) -> bool:
-    """Check that the whole job is the one the reference is assumed to have timed: equal images and equal model FLOPs.
-    """
+    """Check that the whole job is the one the reference is assumed to have timed: equal images and equal model FLOPs."""
     steps, flops = job.job_steps, metrics.job_flops(job)
     if steps is None or flops is None or job.stop_when_all_right or job.clock == "accuracy":
         return False

@@ -80,8 +80,7 @@ def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> 
 
 
 def welch_half_width(variances: tuple[float, float], sizes: tuple[int, int], share: float = TWO_SIDED) -> float:
-    """Compute half of the t-interval of the difference of two means, from their variances and their n (Satterthwaite).
-    """
+    """Compute half of the t-interval of the difference of two means, from their variances and their n (Satterthwaite)."""
     (a, b), (first, second) = variances, sizes
     if a + b == 0:
         return 0.0

@@ -1,5 +1,4 @@
-"""What a check compares, decided before its first block: the jobs of both arms, and how each arm's worker is started.
-"""
+"""What a check compares, decided before its first block: the jobs of both arms, and how each arm's worker is started."""
 
 from __future__ import annotations
 

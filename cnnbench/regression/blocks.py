@@ -157,8 +157,7 @@ def reason_to_drop(spans: Sequence[Span], control: float, limits: DropLimits) ->
 
 
 def require_equal_work(header: CheckHeader, block: PairRecord) -> None:
-    """Check that the arms did the same work, except for what was declared different; raises ComparisonError otherwise.
-    """
+    """Check that the arms did the same work, except for what was declared different; raises ComparisonError otherwise."""
     waived = {name for key in header.declared for name in FIELDS_WAIVED_BY_SETTING[key].split()}
     for job in sorted(block.base):
         base, head = block.base[job].work, block.head[job].work

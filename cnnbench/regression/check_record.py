@@ -143,8 +143,7 @@ def begin_journal(path: Path, header: CheckHeader) -> Journal:
 
 
 def reopen_journal(path: Path) -> tuple[Journal, CheckHeader, tuple[PairRecord, ...]]:
-    """Open the journal of the record `path` to resume it. Raises LedgerError if there is none or its check still runs.
-    """
+    """Open the journal of the record `path` to resume it. Raises LedgerError if there is none or its check still runs."""
     part = journal_path(path)
     if not part.exists():
         raise LedgerError(f"{part}: no unfinished check to resume; start it without --resume")

@@ -132,8 +132,7 @@ class NoiseProfile(Frozen):
 
 
 def profile_path(results: Path, machine_id: str, suite: str) -> Path:
-    """Name the file `results/<machine>/noise/<suite>.json`, beside the ledgers, so that it can be committed with them.
-    """
+    """Name the file `results/<machine>/noise/<suite>.json`, beside the ledgers, so that it can be committed with them."""
     return results / machine_id / "noise" / f"{suite}.json"
 
 

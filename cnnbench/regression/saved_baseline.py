@@ -178,8 +178,7 @@ class NamedRun:
 
 
 def read_entries(results: Path, machine_id: str) -> dict[str, BaselineEntry]:
-    """Read the names of a machine; empty if there is no file. Raises LedgerError for a file that cannot be understood.
-    """
+    """Read the names of a machine; empty if there is no file. Raises LedgerError for a file that cannot be understood."""
     path = results / machine_id / FILE_NAME
     try:
         return TypeAdapter(dict[str, BaselineEntry]).validate_python(tomllib.loads(path.read_bytes().decode()))

@@ -119,8 +119,7 @@ class ScreeningResult:
 
     @property
     def obstacle(self) -> str | None:
-        """Why the run's code cannot be measured beside the baseline's, as far as the records show; None if it may be.
-        """
+        """Why the run's code cannot be measured beside the baseline's, as far as the records show; None if it may be."""
         base, head = self.commits
         if base is None:
             return (
@@ -210,8 +209,7 @@ def _screen_row(job: Job, row: BaselineRow, members: Sequence[Process]) -> Itera
 
 
 def _screen_step(job: Job, row: BaselineRow, good: Sequence[Process]) -> MetricResult:
-    """Compare the median step with the next run's range; every run contributes as many processes as the smallest has.
-    """
+    """Compare the median step with the next run's range; every run contributes as many processes as the smallest has."""
     found = step_range(row, len(good))
     value = geometric(_list_median_steps(good[: found.processes if found else None])).value
     if found is None:

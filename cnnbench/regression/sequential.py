@@ -33,8 +33,7 @@ MAX_DROPPED_SHARE = 0.3
 
 @dataclass(frozen=True)
 class NextBlock:
-    """A request for another block of these jobs in this stage, towards `blocks` valid ones, of which there are `valid`.
-    """
+    """A request for another block of these jobs in this stage, towards `blocks` valid ones, of which there are `valid`."""
 
     stage: PhaseName
     jobs: tuple[int, ...]

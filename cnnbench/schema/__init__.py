@@ -229,8 +229,7 @@ class Energy(Frozen):
 
 
 class Communication(Frozen):
-    """Seconds of blocks of steps, alternating with and without the gradients' exchange between ranks (DDP's `no_sync`).
-    """
+    """Seconds of blocks of steps, alternating with and without the gradients' exchange between ranks (DDP's `no_sync`)."""
 
     steps_per_block: int
     with_seconds: tuple[float, ...]
@@ -238,8 +237,7 @@ class Communication(Frozen):
 
 
 class Rank(Frozen):
-    """What one of several processes of a job measured: a rank, or a copy. Blocks begin and end with all ranks of a job.
-    """
+    """What one of several processes of a job measured: a rank, or a copy. Blocks begin and end with all ranks of a job."""
 
     rank: int
     node: int = 0
@@ -363,8 +361,7 @@ class Record(Frozen):
 
 
 class WorkloadFacts(Frozen):
-    """A workload that cnnbench does not ship, for a reader who does not have it: every figure is based on its counts.
-    """
+    """A workload that cnnbench does not ship, for a reader who does not have it: every figure is based on its counts."""
 
     version: int
     title: str
