@@ -1,4 +1,4 @@
-"""A job for a node, submitted through submitit (an optional dependency: the group `fleet`), and the script it hands to sbatch."""
+"""Submits a node's job through submitit (an optional dependency: the group `fleet`), and shows the script for sbatch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(
 
 
 def parse_minutes(text: str) -> int:
-    """Slurm's time (`90`, `1:30:00`, `2-0`, `1-12:30`) in minutes, seconds rounded up. Raises UsageError for anything else."""
+    """Convert Slurm's time (`90`, `1:30:00`, `2-0`, `1-12:30`) to minutes, rounded up. Raises UsageError for anything
+    else.
+    """
     match = _TIME.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"--time {text!r}: not minutes, [hours:]minutes:seconds or days-hours[:minutes[:seconds]]")
@@ -32,7 +34,7 @@ def parse_minutes(text: str) -> int:
 
 
 def require() -> Any:
-    """Import submitit. Raises UsageError where it is not installed."""
+    """Import submitit. Raises UsageError if it is not installed."""
     try:
         import submitit
     except ImportError as error:
@@ -43,15 +45,16 @@ def require() -> Any:
 
 
 def make_script(folder: Path, fleet: ClusterRun, name: str) -> str:
-    """What sbatch would be given for this node. Raises UsageError where submitit is missing."""
+    """Make the script that sbatch would be given for this node. Raises UsageError if submitit is missing."""
     executor = _executor(folder, fleet, name)
     return str(executor._make_submission_file_text(executor._submitit_command_str, "dry-run"))
 
 
 def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -> Submission:
-    """Submit this node's job: the attempt with its id, or with why Slurm refused it; as it was where sbatch said neither.
+    """Submit this node's job; returns the submission with the job's id, or with the reason why Slurm refused it.
 
-    Raises UsageError where submitit is missing, or where its files cannot be written (sbatch may have been asked by then).
+    It is returned unchanged if sbatch reported neither. Raises UsageError if submitit is missing, and FileError if its
+    files cannot be written (sbatch may have been called by then).
     """
     submitit = require()
     executor = _executor(folder, fleet, name)
@@ -72,15 +75,15 @@ def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -
 
 
 def make_refusal(why: str) -> Submission:
-    """Nothing submitted for a node that takes no jobs: it would wait for ever."""
+    """Make the submission for a node that takes no jobs: nothing is submitted, because it would wait for ever."""
     return Submission(refused=f"Slurm has it as {why}; nothing was submitted")
 
 
 def _executor(folder: Path, fleet: ClusterRun, name: str) -> Any:
-    """One whole node, once: a measurement is not to be started again behind its back, and `--resume` is there for that.
+    """Make the executor that submits one whole node, once: Slurm must not restart a measurement; `--resume` does that.
 
-    Without srun: the batch step has all of the allocation, and nothing binds it to a core. bash is to outlive a SIGTERM, so
-    that `cnnbench run`, which gets it too, has time to record what was interrupted.
+    It does without srun: the batch step has all of the allocation, and nothing binds it to a core. bash is to outlive a
+    SIGTERM, so that `cnnbench run`, which gets it too, has time to record what was interrupted.
     """
     executor = require().SlurmExecutor(folder=folder / name / node_job.SLURM_FOLDER)
     asked = fleet.request
