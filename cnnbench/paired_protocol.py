@@ -3,10 +3,10 @@ arms.
 
 A block is two fresh processes, base and head, alive together. Each job is built in both, and then they take turns: the
 parent grants a few steps to one arm while the other sleeps in the kernel. Standard input carries the parent's messages
-and a pipe of its own the answers, one JSON object a line. All values are frozen, seconds have nanosecond resolution.
+and a separate pipe the answers, one JSON object per line. All values are frozen, seconds have nanosecond resolution.
 
-`PROTOCOL_VERSION` counts changes of the messages: an arm's code may be older than the parent's, and says so before it is given
-any work.
+`PROTOCOL_VERSION` counts changes of the messages: an arm's code may be older than the parent's, and reports its version
+before it is given any work.
   1: first published.
 """
 

@@ -1,11 +1,15 @@
-"""Suites: TOML files that declare what to time. A name or a path goes in; a `Suite`, or every mistake at once, comes
-out.
+"""Suites: TOML files that declare what to time. A name or a path goes in; a `Suite`, or every mistake at once, comes out.
 
-```toml description = "One line." repeats = 3 # fresh processes of each job, the unit of replication seed = 1 #
-optional; else drawn at random and recorded
+```toml
+description = "One line."
+repeats = 3                                       # fresh processes of each job, the unit of replication
+seed = 1                                          # optional; else drawn at random and recorded
 
-[[job]] workload = "gemm" precision = ["fp32", "bf16"] # a list is an axis: each value makes a job of its own size = {
-cpu = [1024, 2048], gpu = [4096, 8192] } # and may differ by device kind ```
+[[job]]
+workload = "gemm"
+precision = ["fp32", "bf16"]                      # a list is an axis: each value makes a separate job
+size = { cpu = [1024, 2048], gpu = [4096, 8192] } # and may differ by device kind
+```
 
 In a table by kind, `gpu` is every kind but the CPU, `cuda` serves `rocm` too, and a kind left out has the key's
 default; where there is none (a GEMM's size) the job is not planned there.
