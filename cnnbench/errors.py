@@ -10,7 +10,7 @@ from typing import Self
 
 
 class ExitCode(IntEnum):
-    """The one table of exit codes, the same for every command; CONTRIBUTING.md repeats the meanings."""
+    """The one table of exit codes, the same for every command; docs/commands.md repeats the meanings."""
 
     meaning: str
 
@@ -109,7 +109,7 @@ class DivergedError(CnnbenchError):
 
 def summarize_error(error: BaseException) -> str:
     """Describe an error as a reason in one line, its type first."""
-    text = error.msg if isinstance(error, SyntaxError) else str(error)  # whose own text names the file once more
+    text = error.msg if isinstance(error, SyntaxError) else str(error)  # its str() repeats the file
     return f"{type(error).__name__}: {next(iter(text.strip().splitlines()), 'no reason given')[:300]}"
 
 

@@ -54,7 +54,9 @@ def write_file(
     if replace and path.exists() and not path.is_file():  # /dev/stdout, a pipe: nothing to replace
         path.write_bytes(data)
         return
-    place = path.resolve() if replace and path.is_symlink() else path  # what a link leads to is written, the link stays
+    place = (
+        path.resolve() if replace and path.is_symlink() else path
+    )  # the target of a link is written, and the link stays
     if make_folder:
         place.parent.mkdir(parents=True, exist_ok=True)
     with staged(place, durable=durable, replace=replace) as partial:
@@ -81,7 +83,7 @@ def staged(path: Path, *, name: str | None = None, durable: bool = True, replace
         else:
             _put_new(partial, path)
         if durable:
-            with suppress(OSError):  # some file systems cannot, and have the file all the same
+            with suppress(OSError):  # some file systems cannot sync a folder, but have the file
                 _sync(path.parent)
     finally:
         if partial.is_dir():
@@ -101,7 +103,7 @@ def _sync(path: Path) -> None:
 
 def _put_new(partial: Path, path: Path) -> None:
     try:
-        path.hardlink_to(partial)  # fails where there is something, which a rename would overwrite
+        path.hardlink_to(partial)  # fails if the path exists, where a rename would overwrite it
     except OSError as error:
         if error.errno not in NO_HARD_LINKS:
             raise
@@ -230,7 +232,7 @@ def wait_for_lock(path: Path) -> Iterator[None]:
         flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
         descriptor = os.open(path, flags | os.O_CLOEXEC, 0o644)
     try:
-        with suppress(NoLocksError):  # then two commands at a time are the user's care
+        with suppress(NoLocksError):  # then the user must not run two commands at once
             _take_lock(descriptor, fcntl.LOCK_EX)
         yield
     finally:

@@ -224,7 +224,7 @@ def _text(value: object) -> str:
         if not isinstance(device, Mapping):
             found.append(str(device))
         elif device.get("kind") == "cpu":
-            found.append("cpu")  # its name is a fact of its own
+            found.append("cpu")  # its name is a separate fact
         else:
             driver, limit = device.get("driver"), device.get("power_limit_watts")
             parts = (

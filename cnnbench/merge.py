@@ -158,7 +158,7 @@ def _find_files(sources: Sequence[Path]) -> tuple[list[Path], dict[Path, str], t
     for root in sources:
         paths = [root]
         if root.is_dir():
-            walked = os.walk(root, onerror=note)  # Path.rglob passes over folders that may not be read without a word
+            walked = os.walk(root, onerror=note)  # Path.rglob silently skips folders that may not be read
             paths = [Path(folder, name) for folder, _, names in walked for name in names if name.endswith(".jsonl")]
         if not paths:
             empty.add(root)
@@ -268,8 +268,8 @@ def _count_records(kind: Kind, path: Path, content: bytes, target: Path) -> tupl
     if kind == "reference":
         return len(store.parse_published_rows(path, content)), ()
     ledger = store.parse(path, content)
-    # Reading a line as JSON is most of what a merge costs, so only those are read that can be a header: with the word as it is
-    # or, if somebody wrote it so, in escapes.
+    # Parsing lines as JSON is most of a merge's cost, so only possible headers are parsed: those with the word itself
+    # or with escapes, which may spell it.
     headers = [
         number
         for number, line in enumerate(content.split(b"\n"), 1)
@@ -286,9 +286,9 @@ def _choose_copy(
     kind: Kind, target: Path, copies: Sequence[LedgerCopy], published: dict[bytes, Path]
 ) -> tuple[LedgerCopy, Entry]:
     """Choose the copy that has all records, and decide what happens to it; a conflict if no copy has all."""
-    # The longest has most lines; among equals it is the same one whatever the order.
+    # The longest has most lines; among equals the choice does not depend on the order.
     longest = max(copies, key=lambda copy: (len(copy.lines), len(copy.content), copy.content))
-    # One that is there already will do with as many lines, where it is not the very same bytes cut short.
+    # A copy in the results is kept if it has as many lines and is not the same bytes cut short.
     as_long = (copy for copy in copies if copy.resident and len(copy.lines) == len(longest.lines))
     chosen = next(
         (copy for copy in as_long if copy is longest or not longest.content.startswith(copy.content)), longest

@@ -27,7 +27,7 @@ _PROCESSES = ("world", "copies", "nodes")
 _STATED = ("precision", "layout", "execution")
 """The fields that the name of a step states even if they are plain."""
 
-# Orders of words; `...` is the place of every field that is not named: of a new one too.
+# Orders of words; `...` is the place of every field that is not listed, new ones included.
 _SHORT_ORDER = ("task", ..., "recipe", "target", "optimizer", "loader", "loader_workers", "division", "precision")
 _TITLE_ORDER = (
     "division",
@@ -78,7 +78,7 @@ def place_label(job: Job) -> str:
 
 
 def place_key(machine_id: str, job: Job) -> str:
-    """Format the place as `--baseline` takes it: machine, device and, on a CPU, threads."""
+    """Format the place as `--relative-to` takes it: machine, device and, on a CPU, threads."""
     return f"{machine_id}/{job.device}" + ("" if job.threads is None else f"/{job.threads}")
 
 

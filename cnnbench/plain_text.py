@@ -44,7 +44,7 @@ def format_value(value: object, *, bare: bool = False) -> str:
 
 def suggest_nearest(word: str, known: Collection[str]) -> str:
     """Suggest `; did you mean 'precision'?` if a known word is near; otherwise empty."""
-    import difflib  # here, since most commands are spelled right
+    import difflib  # imported here, because most commands are spelled right
 
     near = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -79,7 +79,7 @@ class Writer(LockedFile):
     last_digest: str | None = None
 
     def append(self, line: BaseModel) -> str:
-        """Write one line and bring it to disk; returns its text. Raises LedgerError (disk full, say), leaving no part of it."""
+        """Write one line and bring it to disk; returns its text. Raises LedgerError (a full disk), leaving no part of it."""
         cannot, remedy = "write results there", "choose another place with -o DIR"
         if isinstance(line, Record):
             line = line.model_copy(update={"prev": self.last_digest})
@@ -230,7 +230,7 @@ def parse_line(text: str) -> dict[str, Any] | None:
         if "\\ud" in text.lower():
             whole = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
             value = json.loads(whole)
-    except (ValueError, RecursionError):  # RecursionError: junk nested deeper than any line of ours
+    except (ValueError, RecursionError):  # RecursionError: junk nested deeper than any line that cnnbench writes
         return None
     return value if isinstance(value, dict) else None
 

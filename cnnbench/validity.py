@@ -73,7 +73,7 @@ def _check_identities(job: Job, trial: Trial, process_seconds: float) -> list[st
     before, whole, lived = trial.pretraining_seconds or 0.0, trial.job_seconds, process_seconds * CLOCK_TOLERANCE
     planned = job.job_steps if job.timed_whole else job.blocks * job.block_steps if job.clock == "steady" else None
     evaluated = trial.job_evaluation_seconds or 0.0
-    if job.clock == "accuracy":  # it times each of them
+    if job.clock == "accuracy":  # this clock times each evaluation
         evaluated = max(evaluated, sum(each.seconds for each in trial.epoch_evaluations))
     parts, clock = before + timed + evaluated, whole or 0.0
     names = "pre-training, blocks and evaluations" if before else "blocks and evaluations"
@@ -155,7 +155,7 @@ def _check_gradients(job: Job, trial: Trial) -> list[str]:
     except ValueError:
         return ["the tuned step was not held against the reference's"]
     wrong = f"the tuned step's gradients are off by {error:.1e}, at most {most:.0e} is rounding"
-    return [] if error <= most else [wrong]  # wrong too where it is NaN
+    return [] if error <= most else [wrong]  # NaN is wrong too
 
 
 def _check_ranks(job: Job, trial: Trial) -> list[str]:

@@ -66,7 +66,7 @@ def with_ceilings(rows: Sequence[Row], products: Sequence[Row]) -> list[Row]:
         best = by_run.get(_run_key(row))
         if row.job.workload != "gemm":
             row = _with_ceiling(row, best or by_boot.get(_boot_key(row)))
-            if row.step_seconds is not None and row.job.processes == 1:  # floors say nothing of waiting for others
+            if row.step_seconds is not None and row.job.processes == 1:  # floors do not cover waiting for others
                 step, rate = row.step_seconds.value, follow(row, "ceiling_flops_per_second.value")
                 floors = find_bottleneck(row.job, step, row.floors, row.operators_per_step, rate)
                 row = replace(row, bottleneck=floors)
@@ -120,11 +120,11 @@ def _with_ceiling(row: Row, product: Row | None) -> Row:
     devices, rate, share = validity.devices_of(row.job), product.flops_per_second, None
     if row.rates:
         share = stats.ratio(row.rates, product.rates)
-        if share.low is None:  # the means then: one pair alone is not what the columns beside it say
+        if share.low is None:  # then of the means: a single pair would disagree with the columns beside it
             share = stats.unpaired_ratio(list(row.rates.values()), list(product.rates.values()))
         share = share.scaled(1 / devices)
     if share is not None and share.value > 1:
-        # A whole training step faster than the bare products of its device.
+        # A whole training step is faster than the bare products of its device.
         code, remedy = "above-ceiling", "Measure the products again, in the same run."
         text = f"the step reaches {share.value:.0%} of the best matrix product measured on its device"
         if row.job.division != "reference":

@@ -2,7 +2,7 @@
 summed up.
 
 A side is the rows of a `Comparison`, or published rows alone. Only equal work under an equal timing rule is divided
-(`ratio` says how), and nothing that a side has is left out silently.
+(`ratio` defines how), and nothing is left out silently.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ def above_peak(case: Case) -> Iterator[Doubt]:
 def precision_not_seen(case: Case) -> Iterator[Doubt]:
     """Doubt TF32 arithmetic that is as exact as float32."""
     error = case.trial.settings.get("matmul_error", "")
-    with suppress(ValueError):  # a setting is text; one that is no number is none we wrote
+    with suppress(ValueError):  # a setting is text; cnnbench writes only numbers here
         if case.job.precision == "tf32" and float(error) <= FP32_ERROR:
             text = f"labelled tf32, but a product's relative error is {error}, that of float32"
             yield Doubt("precision", text, "Call it fp32, or find out why tensor cores were not used.")

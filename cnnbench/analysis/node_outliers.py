@@ -8,7 +8,7 @@ The rule, declared before anything is looked at: an outlier is `ROBUST_SDS` robu
 median absolute deviation, which a few bad nodes do not move) from the median *and* at least `LEAST_SHARE` from it,
 among at least `LEAST_NODES`. 3.5 is the cut of Iglewicz and Hoaglin, "How to Detect and Handle Outliers" (1993); the
 second condition keeps nodes that are alike to a thousandth from being called bad for two thousandths. How often it
-names a good node in one row, and so in a table of several: docs/fleet.md, held by `tests/test_cluster_report.py`.
+names a good node in one row, and so in a table of several: docs/cluster.md, held by `tests/test_cluster_report.py`.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def group_equal_nodes(processes: Iterable[Process], node_of: Callable[[Process],
     `node_of` gives the node that a process ran on. If a node did the same work in several runs, the newest with a
     finished process counts. Records of two protocols or two builds of torch are not comparable.
     """
-    # Processes of like nodes share work, hardware, place and timing rule.
+    # Processes of equal nodes share work, hardware, place and timing rule.
     alike = group_by(
         filter(_measure, processes),
         lambda each: (

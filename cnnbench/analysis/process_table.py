@@ -114,7 +114,7 @@ def read_processes(
             for record in ledger.records
             if record.outcome.status != "interrupted" or record.attempt == latest[record.index]
         ]
-        # Those that were planned and never started.
+        # Jobs that were planned and never started.
         place = header, header.machine.id, header.protocol
         made += [
             Process(*place, index, 0, job, job.work_key, job.row_key, NOT_RUN, message=None, metrics=None)

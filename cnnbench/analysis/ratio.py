@@ -11,7 +11,7 @@ A *ladder* is a list of rungs, rows that do the same work on the same device and
 in a fixed order: division (reference, tuned), then precision (fp32, tf32, bf16, fp16), layout (nchw, nhwc), execution
 (eager, compiled), loader (resident, dataloader), loader workers. So the reference division's plain float32 step is the
 first where it was measured. Everywhere else rows of different precision are never divided; here that is the point, and
-the table says so.
+the table's title names it.
 
 A *scaling set* is the same job done by one process and by several ranks. `strong`: the batch is the same for all, so a
 step is the same work. `weak`: the batch on each rank is, so a step of n ranks is n times the work. Both have the rows
@@ -319,7 +319,7 @@ def find_scaling_sets(rows: Sequence[Row]) -> tuple[ScalingSet, ...]:
             for row in same:
                 speedup = efficiency = None
                 if base is not None and (ratio := divide_rows(base, row)) is not None:
-                    # Images a second over the base's, and that over the processors used.
+                    # Images per second over the base's, and the same per processor used.
                     speedup = ratio.scaled(row.job.batch_size / base.job.batch_size)
                     efficiency = speedup.scaled(count_processors(base.job) / count_processors(row.job))
                 points.append(row.with_values(scaling_speedup=speedup, scaling_efficiency=efficiency))

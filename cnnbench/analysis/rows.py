@@ -29,7 +29,9 @@ from cnnbench.schema import DataKind, Device, Energy, Evaluation, Job, Machine, 
 from cnnbench.schema.job import TEST_IMAGES, JobKind
 
 FAILED: tuple[Status, ...] = ("diverged", "missed")
-"""Ends of a process that trained and did not learn: unlike an `oom` or a `timeout` they say something about the recipe."""
+"""Ends of a process that trained and did not learn: unlike an `oom` or a `timeout` they tell something about the
+recipe.
+"""
 LEAST_COUNTED = 1e-9
 """Joules or seconds below which a reading is worthless: counters and clocks count in millionths at best."""
 

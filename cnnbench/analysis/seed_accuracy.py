@@ -248,7 +248,7 @@ MOST_SEEDS = 1000
 LEAST_SEEDS = 2
 """Seeds per side below which there is no spread."""
 _PLAIN = plain_values("compute")
-"""The fields of a job that say how it is computed and not what is learned, with their plain values."""
+"""The fields of a job that define how it is computed and not what is learned, with their plain values."""
 ConvergenceOutcome = Literal["learns as well", "learns worse", "undecided"]
 
 
@@ -317,7 +317,7 @@ def compare_with_plain(
     ]
     plain_rows = group_by((row for row in ended if is_plain(row.job)), _learning_key)
     for row in ended:
-        # `unsupported` and `not run` say nothing of a mode's learning, nor that anything went wrong.
+        # `unsupported` and `not run` do not show how a mode learns, nor that anything went wrong.
         if is_plain(row.job) or not (row.training_outcomes or set(row.outcomes) - {"unsupported", NOT_RUN}):
             continue
         found = _compare_or_explain(row, plain_rows.get(_learning_key(row), []), margin)

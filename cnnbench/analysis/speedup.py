@@ -4,8 +4,8 @@ divided.
 A row holds one run's processes of one job on one processor: each metric combined over the repeats, and the reason for
 each missing one. Its speed-up is the CPU baseline's time over its own, where the baseline is the fastest CPU row of the
 *same work* on the *same machine*; without one there is no speed-up, and never one over something else. The one
-exception says so in its name: the ratio to a published reference, where the whole job has the same images and FLOPs.
-Only `ok` processes enter a mean; all others are counted in `Row.outcomes`.
+exception is named as such: the ratio to a published reference, where the whole job has the same images and FLOPs. Only
+`ok` processes enter a mean; all others are counted in `Row.outcomes`.
 """
 
 from __future__ import annotations

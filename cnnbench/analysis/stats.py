@@ -18,7 +18,7 @@ TWO_SIDED = 0.5 + CONFIDENCE / 2
 RoundKey = tuple[str, int]
 """A run and one of its rounds."""
 MINIMUM_FOR_INTERVAL = 3
-"""Processes (or pairs) needed before an interval is drawn: with 2 the t-quantile is 12.7 and the bar says nothing."""
+"""Processes (or pairs) needed before an interval is given: with 2 the t-quantile is 12.7, too wide to be of use."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """The lecture's "100 %" in probabilities: training stops as soon as a sample of the test images is all right.
 
 A network that is right on 99.2 % of the test images is right on all of 200 drawn ones about one time in five, so a rule
-that draws again after every epoch soon stops, whatever the accuracy. Two kinds of rows enter. Those that looked at
-*all* test images after every epoch say what the rule would have done: the true accuracy, the chance that a sample is
-all right, the chance of having stopped. Those that ran under the rule say what it did.
+that draws again after every epoch soon stops, whatever the accuracy. Two kinds of rows enter. Those that were evaluated
+on *all* test images after every epoch show what the rule would have done: the true accuracy, the chance that a sample
+is all right, the chance of having stopped. Those that ran under the rule show what it did.
 """
 
 from __future__ import annotations

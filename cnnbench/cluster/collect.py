@@ -98,7 +98,7 @@ def read_node_status(place: Path, entry: NodeEntry) -> NodeStatus:
         return make_status("failed", Outcome(status="interrupted", message=message))
     if last.said is None or last.said.state in slurm.WAITING:
         return make_status("waiting")
-    if last.said.state not in slurm.ENDED:  # also while Slurm cleans up and does not say yet how the job ended
+    if last.said.state not in slurm.ENDED:  # also while Slurm cleans up and does not report yet how the job ended
         return make_status("running")
     return make_status("failed", _explain_failure(place, entry.node, last.job_id, last.said))
 
@@ -188,7 +188,7 @@ def refresh(folder: Path) -> ClusterRun:
     """Update the fleet on disk with what Slurm reports now. Raises ClusterError if Slurm does not answer."""
     with state.locked(folder):
         fleet = state.read(folder)
-        # Slurm may have something new to say of these jobs; one it does not know now, its accounting may know later.
+        # Slurm may report something new of these jobs; its accounting may know later of a job that is unknown now.
         over = slurm.ENDED - {slurm.UNKNOWN}
         asked = {
             cell.node: cell.attempts
@@ -216,7 +216,7 @@ def record_interrupted(folder: Path, status: NodeStatus) -> None:
     if status.state != "failed" or not (status.outcome and status.ledger and last and last.job_id):
         return
     token, ended = _read_facts(folder / status.node, last.job_id)
-    # Where `cnnbench run` never began, or came to its own end (below 0: killed by a signal), no process was cut off unrecorded.
+    # If `cnnbench run` never began, or ended by itself (below 0: killed by a signal), no process was cut off unrecorded.
     if not token or (ended and int(ended.get("exit_code", 0)) >= 0):
         return
     writer, ledger = store.reopen(status.ledger.path)
@@ -291,7 +291,7 @@ def name_nodes(ledgers: Sequence[Ledger], roots: Sequence[Path]) -> NodeNames:
     }
     by_path = name_paths(roots)
     several = len(set(by_path.values())) > 1
-    # Every run once: of its copies the one with most records.
+    # Every run once: the copy with most records.
     ordered = sorted(ledgers, key=lambda ledger: (-len(ledger.records), str(ledger.path)), reverse=True)
     longest = {(ledger.header.machine.id, ledger.header.run_id): ledger for ledger in ordered}
     names = {}
@@ -346,7 +346,7 @@ def list_failures(named: NodeNames, roots: Sequence[Path]) -> list[str]:
         try:
             folder = state.find(root)
             found = read_node_statuses(folder, state.read(folder))
-        except UsageError:  # no fleet: results of hosts that were gone to by hand
+        except UsageError:  # no fleet: the hosts were measured by hand
             continue
         except ClusterError as error:
             failures.append(str(error))

@@ -62,7 +62,7 @@ def run_suites(place: Path, job_id: str, node: str, suites: Sequence[str], optio
     """Run the suites as `run_here` does, for a job whose id and node are known.
 
     A run belongs to one machine: if the node's fingerprint has changed since its run began (more memory, fewer cores
-    for the job, a GPU less), a new run begins, and the log says so.
+    for the job, a GPU less), a new run begins, and the log records it.
     """
     begun = newest_ledger(place)
     lines = 0 if begun is None else begun.path.read_bytes().count(b"\n")
@@ -70,7 +70,7 @@ def run_suites(place: Path, job_id: str, node: str, suites: Sequence[str], optio
     resume_options, reason = [], None
     if begun is not None:
         was, now = begun.path.parent.name, _machine_id()
-        if now in (was, None):  # where it cannot be found out, the run will say
+        if now in (was, None):  # if it cannot be found out, the run will report why
             resume_options = ["--resume", "--run-id", begun.header.run_id]
         else:
             reason = f"run {begun.header.run_id} was begun on {was}, and this node is {now} now: a new run begins"

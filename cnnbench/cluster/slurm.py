@@ -181,7 +181,7 @@ def states(job_ids: Iterable[str]) -> dict[str, SlurmState]:
             answer = _ask("sacct", "-n", "-P", "-X", "-j", ",".join(sorted(rest)), "-o", fields)
             found |= _read_states(answer, rest, "node", "exit_code", "reason")
         except ClusterError as error:
-            # What sacct says where there is none; some versions write SLURM.
+            # sacct's answer if there is no accounting; some versions write SLURM.
             if "slurm accounting storage is disabled" not in str(error).lower():
                 raise
     return {job_id: SlurmState(state=UNKNOWN) for job_id in rest} | found

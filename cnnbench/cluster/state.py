@@ -73,7 +73,7 @@ class SlurmRequest(Frozen):
 
 
 class ClusterRun(Frozen):
-    """One `fleet run` over all its resumes."""
+    """One `cluster run` over all its resumes."""
 
     kind: Literal["fleet"] = "fleet"
     version: int = VERSION

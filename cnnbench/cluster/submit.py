@@ -1,4 +1,4 @@
-"""Submits a node's job through submitit (an optional dependency: the group `fleet`), and shows the script for sbatch."""
+"""Submits a node's job through submitit (an optional dependency, the extra `cluster`), and shows the script for sbatch."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -
         with refused, contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it then raises
             (place / node_job.SLURM_FOLDER).mkdir(parents=True, exist_ok=True)
             job = executor.submit(node_job.run_here, str(place), fleet.suites, fleet.run_options)
-    except submitit.core.utils.FailedSubmissionError:  # sbatch took the job and said something that has no id in it
+    except submitit.core.utils.FailedSubmissionError:  # sbatch took the job, but its answer has no id
         return submission
     except submitit.core.utils.FailedJobError as error:
-        if not isinstance(error.__cause__, subprocess.CalledProcessError):  # sbatch was not heard to the end
+        if not isinstance(error.__cause__, subprocess.CalledProcessError):  # sbatch's answer is incomplete
             return submission
         words = "; ".join(line.removeprefix("sbatch: error: ") for line in str(error).splitlines() if line.strip())
         return submission.model_copy(update={"refused": f"sbatch refused: {words or 'it says not why'}"})

@@ -50,7 +50,7 @@ class Key:
         if self.boolean:
             return None if isinstance(value, bool) else "must be true or false"
         if self.share:
-            number = type(value) in (int, float)  # and no bool, which isinstance takes for an int
+            number = type(value) in (int, float)  # excludes bool, which isinstance takes for an int
             return None if number and 0 < value <= 1 else "must be a number above 0 and up to 1, such as 0.99"  # type: ignore[operator]
         if isinstance(value, str) and value in self.words:
             return None
@@ -67,7 +67,7 @@ class Key:
         """
         if self.boolean:
             return {"true": True, "false": False}.get(text, text)
-        # A whole number of a size that anything counts in, in ASCII digits.
+        # A whole number in ASCII digits, of a size that something could count.
         whole = self.low is not None and re.fullmatch(r"-?[0-9]{1,18}", text)
         return int(text) if whole else text
 
@@ -203,7 +203,7 @@ def complete_combination(combination: dict[str, Scalar | None], workload: Worklo
     if combination["task"] == "inference":
         combination |= {"optimizer": None, "final_evaluation": False}
     if combination["division"] == "open":
-        # What the recipe decides, where the suite is silent; a value of the suite's own is `find_contradictions`' to name.
+        # Fill in what the recipe decides if the suite is silent; `find_contradictions` reports other values of the suite.
         known = recipes.list_recipes(workload.name)
         name = combination["recipe"] = combination["recipe"] or next(iter(known), None)
         for field, value in recipes.get(str(name)).fixed_fields.items() if name in known else ():
@@ -232,7 +232,7 @@ def find_contradictions(combination: Combination) -> list[str]:
     found = [text.format(job) for cannot_be, text in RULES if cannot_be(job)]
     if job.division != "open":
         return found
-    # The open division follows a recipe, whole.
+    # The open division follows a whole recipe.
     known = recipes.list_recipes(job.workload)
     if not known:
         return [*found, f"division 'open' has no recipe for {job.workload}"]

@@ -298,7 +298,7 @@ TUNED_VARIANTS: tuple[Execution, ...] = tuple(
     each for each in get_args(Execution) if each not in (*REFERENCE_EXECUTIONS, AUTO)
 )
 SET_BY_OPTIONS = {
-    # What a clock times, or when a run ends.
+    # The length of a job, and when a run ends.
     **dict.fromkeys(plain_values("clock"), "it changes no step, and a profile is of one step"),
     "block_steps": "--steps says how many steps are profiled",
     "warmup_steps": "--warmup says how many steps come before",

@@ -149,7 +149,7 @@ def reopen_journal(path: Path) -> tuple[Journal, CheckHeader, tuple[PairRecord, 
         raise LedgerError(f"{part}: no unfinished check to resume; start it without --resume")
     journal, where, blocks = Journal.reopen(part), f"{part}:1", []
     try:
-        # the block that was being written when the power went is measured again
+        # a block that was being written at a power failure is measured again
         lines = journal.drop_torn_line().splitlines()
         if not lines:
             raise LedgerError(f"{part}: empty; delete the file and start anew")

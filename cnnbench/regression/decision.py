@@ -163,7 +163,7 @@ def _screen(observations: Observations, plan: CheckPlan) -> Verdict | Continue:
         findings = tuple(_examine(series, d, look, plan) for series, d in observations.items())
         gated = [finding for finding in findings if finding.series.gated]
         if suspects := {finding.series for finding in gated if finding.suspect}:
-            # those themselves, and all gated ones of the metric where a geometric mean is suspect
+            # the suspects, and all gated series of a metric whose geometric mean is suspect
             whole = {series.metric for series in suspects if series.job == GEOMETRIC_MEAN}
             jobs = {each.series for each in gated if each.series.job != GEOMETRIC_MEAN}
             chosen = sorted(series for series in jobs if series in suspects or series.metric in whole)

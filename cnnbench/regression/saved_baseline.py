@@ -134,7 +134,7 @@ def make_baseline(
     for key, members in sorted(group_by(good, attrgetter("row_key")).items()):
         newest, kept = members[-1], []
         conditions = newest.conditions
-        for process in members:  # of a run that has the row under two conditions, those that fit
+        for process in members:  # a run may have the row under two conditions: keep those that fit
             if differences := find_differences(conditions, process.conditions):
                 why = describe_differences(differences, "newest")
                 left_out.append(f"run {process.run_id} was left out: {why}")

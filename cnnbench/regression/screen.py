@@ -172,8 +172,8 @@ def screen_run(baseline: SavedBaseline, run: RunHeader, processes: Sequence[Proc
         unknown = BaselineRow(job, members[0].conditions, (), None)
         findings += _screen_row(job, rows.get(row_key, unknown), members)
         absent.pop(row_key, None)
-    # The same command should measure again what a stored run of it had. Suites have today's names, so that a renamed one still
-    # expects the rows that it had.
+    # The same command should measure the rows of its stored runs again. Suites have today's names, so that a renamed one still
+    # expects its former rows.
     commands = {
         each.run_id: ([current_suite_name(suite) for suite in sorted(each.suites)], each.options)
         for each in (*baseline.runs, run)

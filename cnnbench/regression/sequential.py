@@ -94,7 +94,7 @@ def sort_blocks(header: CheckHeader, blocks: Sequence[PairRecord]) -> tuple[list
                 counted.append(block)
             else:
                 dropped[block.number] = reason
-    # unfit is a machine that loses more than 30 % even if all blocks to come up to the plan's end count
+    # a machine is unfit if it loses more than 30 % even when all further blocks of the plan count
     least_measured = len(dropped) + max(header.plan.max_blocks, len(counted))
     if len(dropped) > MAX_DROPPED_SHARE * least_measured:
         share, last = units.percent(MAX_DROPPED_SHARE, 0), list(dropped.values())[-1]
@@ -112,7 +112,7 @@ def reject_failures(blocks: Sequence[PairRecord]) -> None:
         where = f"{failure.arm or 'an arm'}: {failure.status}: {failure.message}"
         if failure.status == "outdated":
             raise ComparisonError(f"{where}; give an arm whose cnnbench can be compared")
-        if failure.status in ("unsupported", "diverged"):  # a fresh process would only say it again
+        if failure.status in ("unsupported", "diverged"):  # a fresh process would only fail again
             raise WorkerError(where)
     if len(failures) >= MAX_FAILED_BLOCKS:
         last = failures[-1]

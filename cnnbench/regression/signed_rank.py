@@ -9,7 +9,7 @@ Ties and zeros. They are always broken in the way that is worst for the claim: t
 t counts as below it, and of two differences equally far from t on opposite sides the lower one gets the higher rank. So
 p-values are never too small, and a run against itself (all d = 0) claims nothing. Without ties this is the textbook W.
 
-The only assumption is that, under the hypothesis, each d is as likely to lie x above t as x below it, independently.
+The only assumption is that, under the hypothesis, each d is as likely to be x above t as x below it, independently.
 """
 
 from __future__ import annotations

@@ -89,12 +89,12 @@ class ArmProcess:
             raise self._make_error("crashed", f"{start.command[0]}: cannot be started: {error.strerror}") from error
         finally:
             os.close(answer_fd)
-        with contextlib.suppress(ArmError):  # one that died at once is typed when its answer is awaited
+        with contextlib.suppress(ArmError):  # a worker that died at once is classified when its answer is awaited
             self.send(HandshakeRequest(parent_pid=os.getpid(), answer_fd=answer_fd))
 
     def send(self, message: BaseModel) -> None:
         """Write one message. Raises ArmError if the worker no longer reads."""
-        # Of the jobs what is at its default is left out, since an older arm does not know later fields.
+        # Default values of jobs are left out, since an older arm does not know later fields.
         line = message.model_dump_json(exclude_defaults=isinstance(message, Setup))
         assert self._process.stdin is not None
         try:

@@ -145,7 +145,7 @@ def launch(job: Job, options: LaunchOptions, on_progress: OnProgress = lambda me
         os.close(write_end)
         try:
             assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):  # a worker that died at once is typed by its exit
+            with contextlib.suppress(BrokenPipeError):  # a worker that died at once is classified by its exit
                 process.stdin.write(worker_input.model_dump_json().encode())
                 process.stdin.close()
             given_up = _wait(process, read_end, started, options, on_progress)
@@ -244,7 +244,7 @@ def _wait(
 
 def _messages(lines: Sequence[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
-        with contextlib.suppress(ValueError):  # a worker's junk on the pipe is no message
+        with contextlib.suppress(ValueError):  # skip junk that a worker writes to the pipe
             message = json.loads(line)
             if isinstance(message, dict):
                 yield message
@@ -288,10 +288,10 @@ def _outcome(path: Path, code: int, oom_killed: bool, job: Job) -> Outcome:
         problem = error.errors()[0]["msg"]
         return Outcome(status="crashed", message=f"the worker's outcome cannot be read: {problem}", exit_code=code)
     if outcome.status == "crashed" and outcome.signal == signal.SIGKILL and oom_killed:
-        # The killer took a rank, or a copy.
+        # The killer ended a rank, or a copy.
         message = f"{outcome.message}, the kernel's out-of-memory killer; {_suggest_smaller(job)}"
         return outcome.model_copy(update={"status": "oom", "message": message})
-    if outcome.exit_code is None and outcome.signal is None:  # else they are of the rank that failed
+    if outcome.exit_code is None and outcome.signal is None:  # else they belong to the rank that failed
         return outcome.model_copy(update={"exit_code": code})
     return outcome
 

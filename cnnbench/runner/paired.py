@@ -132,7 +132,7 @@ def perform_handshakes(start: MakeArmCommand) -> dict[Arm, Handshake]:
 def calibrate_injections(design: PairDesign, start: MakeArmCommand, slowdown: float) -> dict[int, Injection]:
     """Find, for each job, the extra work that makes its step longer by the share `slowdown`, once for all blocks.
 
-    Raises ArmError if a worker cannot go on.
+    Raises ArmError if a worker cannot continue.
     """
     found = {}
     with _run_arms("head", ("head",), start) as (arms, _):

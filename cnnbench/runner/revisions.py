@@ -150,7 +150,7 @@ def remove_leftovers(cache: Path) -> None:
     for root in sorted(filter(Path.is_dir, cache.glob("*"))):
         with contextlib.suppress(LedgerError), LockedFile.reopen(root / LOCK) as lock:
             repository = None
-            with contextlib.suppress(ValueError, AttributeError):  # killed before it had written that
+            with contextlib.suppress(ValueError, AttributeError):  # it was killed before it had written the line
                 repository = json.loads(lock.path.read_text()).get("repository")
             _remove(root, repository)
 

@@ -91,7 +91,7 @@ def execute(
         started_at, start = format_now(), time.monotonic_ns()
         interrupt: KeyboardInterrupt | None = None
         try:
-            if apart and item.job.nodes > 1:  # they may be a job apart, and then never meet again
+            if apart and item.job.nodes > 1:  # they may be one job apart, and then would never join again
                 why = f"out of step with the other machines since {apart}; start the same command on all of them again"
                 ended = WorkerExit(Outcome(status="timeout", message=f"not started: {why}"), 0.0, 0.0, {})
             else:
