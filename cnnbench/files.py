@@ -46,9 +46,10 @@ def save_file(path: Path, content: str | bytes, *, make_folder: bool = False) ->
 def write_file(
     path: Path, content: str | bytes, *, make_folder: bool = False, durable: bool = True, replace: bool = True
 ) -> None:
-    """Write the file whole: the old file stays until all of the new one is on disk. Raises OSError, as `staged` does.
+    """Write the file whole: the old file stays until all of the new one is on disk.
 
-    A `durable` file survives a crash of the machine; what one process passes to another need not.
+    Raises OSError, as `staged` does. A `durable` file survives a crash of the machine; what one process passes to
+    another need not.
     """
     data = content.encode() if isinstance(content, str) else content
     if replace and path.exists() and not path.is_file():  # /dev/stdout, a pipe: nothing to replace
@@ -65,11 +66,10 @@ def write_file(
 
 @contextmanager
 def staged(path: Path, *, name: str | None = None, durable: bool = True, replace: bool = True) -> Iterator[Path]:
-    """Yield a path beside `path` for a file or folder, which takes its name at the end of the block, or is removed if
-    that fails.
+    """Yield a path beside `path` for a file or folder, which takes its place at the end.
 
-    Its name is `name` until then, or random. Raises OSError; without `replace`, FileExistsError if something is at
-    `path`.
+    If the block fails, the file or folder is removed. Its name is `name` until then, or random. Raises OSError; without
+    `replace`, FileExistsError if something is at `path`.
     """
     partial = path.with_name(name or f".{secrets.token_hex(8)}.part")
     try:
@@ -119,7 +119,10 @@ def append_text(path: Path, text: str) -> None:
 
 
 def save_elsewhere(name: str, content: str) -> Path | None:
-    """Save content that could not be saved in its own place, in the first of these folders that can; None if none can."""
+    """Save content that could not be saved in its own place, in the first of these folders that can.
+
+    None if none can.
+    """
     for folder in (Path(tempfile.gettempdir()), Path.home(), Path.cwd()):
         with suppress(OSError):
             write_file(folder / name, content)
@@ -128,7 +131,10 @@ def save_elsewhere(name: str, content: str) -> Path | None:
 
 
 def make_output_folder(option: str, wanted: Path) -> None:
-    """Make the folder that an option names. Raises FileError if it cannot be made, or nothing can be written in it."""
+    """Make the folder that an option names.
+
+    Raises FileError if it cannot be made, or nothing can be written in it.
+    """
     with explain_refusal(FileError, f"{option} {wanted}: cannot be made", "choose another place"):
         wanted.mkdir(parents=True, exist_ok=True)
     if not os.access(wanted, os.W_OK | os.X_OK):
@@ -153,7 +159,10 @@ class LockedFile:
 
     @classmethod
     def create(cls, path: Path) -> Self:
-        """Create and lock a file that must not exist yet. Raises LedgerError; then no part of it is left."""
+        """Create and lock a file that must not exist yet.
+
+        Raises LedgerError; then no part of it is left.
+        """
         with explain_refusal(LedgerError, f"{path}: cannot write results there", "choose another place with -o DIR"):
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -165,15 +174,19 @@ class LockedFile:
 
     @classmethod
     def reopen(cls, path: Path) -> Self:
-        """Open and lock a file to resume it. Raises LedgerError if it does not exist, or another process still holds
-        it.
+        """Open and lock a file to resume it.
+
+        Raises LedgerError if it does not exist, or another process still holds it.
         """
         with explain_refusal(LedgerError, f"{path}: cannot resume"):
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         return cls(path, descriptor)
 
     def append_line(self, text: str) -> None:
-        """Append one line and bring it to disk. Raises OSError (a full disk, for example), leaving no part of it."""
+        """Append one line and bring it to disk.
+
+        Raises OSError (a full disk, for example), leaving no part of it.
+        """
         data = text.encode() + b"\n"
         size = os.fstat(self.descriptor).st_size
         try:
@@ -210,8 +223,9 @@ class LockedFile:
 
 
 def open_unchanging(path: Path) -> BinaryIO:
-    """Open a file for reading that nobody writes while it is open. Raises BlockingIOError if somebody does, else
-    OSError.
+    """Open a file for reading that nobody writes while it is open.
+
+    Raises BlockingIOError if somebody does, else OSError.
     """
     file = path.open("rb")
     try:
@@ -226,7 +240,10 @@ def open_unchanging(path: Path) -> BinaryIO:
 
 @contextmanager
 def wait_for_lock(path: Path) -> Iterator[None]:
-    """Hold the exclusive lock of a file (created if missing) or folder; wait for another holder. Raises FileError."""
+    """Hold the exclusive lock of a file (created if missing) or folder; wait for another holder.
+
+    Raises FileError.
+    """
     with explain_refusal(FileError, f"{path}: cannot write", "choose another place with -o"):
         path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
@@ -240,7 +257,10 @@ def wait_for_lock(path: Path) -> Iterator[None]:
 
 
 def _take_lock(descriptor: int, how: int) -> None:
-    """Take the lock. Raises BlockingIOError if another process holds it, NoLocksError if the file system has none."""
+    """Take the lock.
+
+    Raises BlockingIOError if another process holds it, NoLocksError if the file system has none.
+    """
     try:
         fcntl.flock(descriptor, how)
     except BlockingIOError:

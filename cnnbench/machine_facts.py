@@ -195,7 +195,10 @@ def announce_software(software: Software) -> str:
 def describe_machine(
     machine: Machine, *, python: str, torch: str | None, environment: Mapping[str, str] | None
 ) -> dict[str, Any]:
-    """Build the content of `machine_info`, as JSON values; without `environment` if that is not known (None)."""
+    """Build the content of `machine_info`, as JSON values.
+
+    Without `environment` if that is not known (None).
+    """
     host = Host(machine, Software(cnnbench="", python=python, torch=torch or "", torch_build="", numpy=""))
     known = {"machine_id": machine.id, **{fact.name: fact.read(host) for fact in list_facts("info")}}
     known |= {"python": python, "torch": torch}
@@ -205,7 +208,10 @@ def describe_machine(
 
 
 def list_differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> tuple[str, ...]:
-    """Describe each fact that differs: `CPU: AMD EPYC here, Intel i7 there`; facts missing on either side are left out."""
+    """Describe each fact that differs: `CPU: AMD EPYC here, Intel i7 there`.
+
+    Facts missing on either side are left out.
+    """
     words = {fact.name: fact.words for fact in FACTS if fact.name != "machine"} | {"environment": "environment"}
     found = [name for name in words if name in here and name in there and _text(here[name]) != _text(there[name])]
     if not found and here.get("machine_id") != there.get("machine_id"):

@@ -172,7 +172,10 @@ def _find_files(sources: Sequence[Path]) -> tuple[list[Path], dict[Path, str], t
 
 
 def _find_destination(path: Path, results: Path, *, held: bool) -> tuple[Kind, Path]:
-    """Find what the file is and where it belongs, by its first line. Raises LedgerError if it has no place."""
+    """Find what the file is and where it belongs, by its first line.
+
+    Raises LedgerError if it has no place.
+    """
     # The first line that is not blank: a folder may hold other people's *.jsonl of any size.
     with files.explain_refusal(LedgerError, f"{path}: cannot read"), _open(path, held=held) as file:
         first = next((line for line in file if line != b"\n"), b"")
@@ -285,7 +288,10 @@ def _count_records(kind: Kind, path: Path, content: bytes, target: Path) -> tupl
 def _choose_copy(
     kind: Kind, target: Path, copies: Sequence[LedgerCopy], published: dict[bytes, Path]
 ) -> tuple[LedgerCopy, Entry]:
-    """Choose the copy that has all records, and decide what happens to it; a conflict if no copy has all."""
+    """Choose the copy that has all records, and decide what happens to it.
+
+    It is a conflict if no copy has all.
+    """
     # The longest has most lines; among equals the choice does not depend on the order.
     longest = max(copies, key=lambda copy: (len(copy.lines), len(copy.content), copy.content))
     # A copy in the results is kept if it has as many lines and is not the same bytes cut short.
@@ -332,14 +338,18 @@ def _describe_shortfall(copy: LedgerCopy, chosen: LedgerCopy) -> str:
 
 
 def _read(path: Path, *, held: bool) -> bytes:
-    """Read the whole file, with `held` under a shared lock. Raises LedgerError, and LiveRunError for a live run."""
+    """Read the whole file, with `held` under a shared lock.
+
+    Raises LedgerError, and LiveRunError for a live run.
+    """
     with files.explain_refusal(LedgerError, f"{path}: cannot read"), _open(path, held=held) as file:
         return file.read()
 
 
 def _open(path: Path, *, held: bool) -> BinaryIO:
-    """Open the file; with `held` no run can write to it while it is open. Raises OSError, and LiveRunError for a live
-    run.
+    """Open the file; with `held` no run can write to it while it is open.
+
+    Raises OSError, and LiveRunError for a live run.
     """
     try:
         return files.open_unchanging(path) if held else path.open("rb")
@@ -350,11 +360,11 @@ def _open(path: Path, *, held: bool) -> BinaryIO:
 
 
 def _bring(target: Path, content: bytes, before: bytes | None, *, dry_run: bool) -> None:
-    """Bring the whole file to its place and to disk, or nothing; what is there is locked meanwhile and must be
-    unchanged.
+    """Bring the whole file to its place and to disk, or nothing.
 
-    `before` is what was there (None: nothing). Raises ChangedError if it has changed, LiveRunError or LedgerError if it
-    cannot be read, and FileError if the file cannot be written.
+    What is there is locked meanwhile and must be unchanged. `before` is what was there (None: nothing). Raises
+    ChangedError if it has changed, LiveRunError or LedgerError if it cannot be read, and FileError if the file cannot
+    be written.
     """
     with ExitStack() as held:
         if before is not None:

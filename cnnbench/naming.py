@@ -124,12 +124,18 @@ def step_label(job: Job, stated: Collection[str] = _STATED) -> str:
 
 
 def list_step_values(job: Job) -> tuple[str, ...]:
-    """List how a step is computed, plain or not, by values alone: `reference`, `fp32`, `nchw`, `eager`, `resident`."""
+    """List how a step is computed, plain or not, by values alone.
+
+    An example: `reference`, `fp32`, `nchw`, `eager`, `resident`.
+    """
     return tuple(str(getattr(job, name)) for name in plain_values("compute") if name != "loader_workers")
 
 
 def target_label(job: Job, protocol: int = PROTOCOL) -> str:
-    """Name the work without how it is computed and trained, which all trainings to one target share; see `variant_label`."""
+    """Name the work that all trainings to one target share; see `variant_label`.
+
+    How it is computed and trained is left out.
+    """
     shared = {**plain_values("compute", "network"), "task": job.task}
     return _describe(job.model_copy(update=shared), ()) + format_protocol(protocol)
 
@@ -170,7 +176,10 @@ def short_name(job: Job, *, size: bool = False, batch: bool = False) -> str:
 
 
 def deviations(job: Job, *unsaid: str) -> tuple[str, ...]:
-    """List, in words, how the job differs from the plain one of its workload and batch; empty for the plain one."""
+    """List, in words, how the job differs from the plain one of its workload and batch.
+
+    Empty for the plain one.
+    """
     return _find_words(job, *_WORK, order=_SHORT_ORDER, told=unsaid)
 
 
@@ -218,7 +227,10 @@ _TRIED_FIRST = (
 
 
 def find_distinguishing_fields(alike: Collection[Job]) -> tuple[str, ...]:
-    """Choose as many fields as distinguish the jobs, trying first those that a reader looks for; none for a single job."""
+    """Choose as many fields as distinguish the jobs, trying first those that a reader looks for.
+
+    None for a single job.
+    """
     chosen: list[str] = []
     for field in dict.fromkeys((*_TRIED_FIRST, *find_differing_fields(alike))):
         seen = {tuple(getattr(job, name) for name in chosen) for job in alike}
@@ -304,11 +316,11 @@ def _find_words(
     stated: Collection[str] = (),
     told: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """Find the words of the fields that are not plain; words that several fields share appear once.
+    """Find the words of the fields that are not plain.
 
-    They are in the order of `order`, in which `...` is the place of all fields that it does not list. With `titles`
-    they are the words of a table's title, in which a field without any is called by its name. `stated` fields are
-    included even if they are plain, `told` ones never.
+    Words that several fields share appear once. They are in the order of `order`, in which `...` is the place of all
+    fields that it does not list. With `titles` they are the words of a table's title, in which a field without any is
+    called by its name. `stated` fields are included even if they are plain, `told` ones never.
     """
     found: dict[str, str] = {}
     for name, usual in plain_values(*groups).items():
@@ -328,8 +340,9 @@ def _find_words(
 
 
 def _goes_without_saying(job: Job, name: str) -> bool:
-    """Check for a field that is not plain and yet nothing new: the workload's own optimiser, or what recipe or clock
-    decide.
+    """Check for a field that is not plain and yet nothing new.
+
+    Examples are the workload's own optimiser, and what the recipe or the clock decides.
     """
     if name == "optimizer" and job.workload != "gemm":
         own = workloads.get(job.workload).default_optimizer if job.workload in workloads.names() else None
@@ -346,8 +359,9 @@ def _ends_unevaluated(job: Job) -> bool:
 
 
 def _describe(job: Job, training: tuple[str, ...]) -> str:
-    """Describe the work for a table's title: what is trained on what, for how long, and every other field that is not
-    plain.
+    """Describe the work for a table's title.
+
+    It names what is trained on what, for how long, and every other field that is not plain.
     """
     told = {"workload", "workload_version", "precision", "clock", *_LENGTH_TOLD[job.clock]}
     told |= set() if job.job_steps is None else {"epochs", "steps_per_epoch"}

@@ -21,14 +21,18 @@ _BLANK = re.compile(r"[^\S\x1c-\x1f]+")
 
 
 def printable(text: str) -> str:
-    """Replace each character that controls a terminal or misleads the eye by U+FFFD; line ends, tabs and blanks stay."""
+    """Replace each character that controls a terminal or misleads the eye by U+FFFD.
+
+    Line ends, tabs and blanks stay.
+    """
     return _STEERS.sub(UNSHOWN, text)
 
 
 @lru_cache(maxsize=4096)
 def plain(text: str, longest: int | None = LONGEST) -> str:
-    """Put the text on one line, runs of white space as one blank, `printable`, cut to `longest` characters with an
-    ellipsis.
+    """Put the text on one line, printable and cut to `longest` characters with an ellipsis.
+
+    Runs of white space become one blank.
     """
     line = printable(_BLANK.sub(" ", text)).strip(" ")
     return line if longest is None or len(line) <= longest else f"{line[: longest - 1]}…"

@@ -79,7 +79,10 @@ class Writer(LockedFile):
     last_digest: str | None = None
 
     def append(self, line: BaseModel) -> str:
-        """Write one line and bring it to disk; returns its text. Raises LedgerError (a full disk), leaving no part of it."""
+        """Write one line and bring it to disk; returns its text.
+
+        Raises LedgerError (a full disk), leaving no part of it.
+        """
         cannot, remedy = "write results there", "choose another place with -o DIR"
         if isinstance(line, Record):
             line = line.model_copy(update={"prev": self.last_digest})
@@ -107,9 +110,10 @@ def create(directory: Path, header: RunHeader) -> Writer:
 
 
 def reopen(path: Path) -> tuple[Writer, Ledger]:
-    """Read the ledger and open a writer to resume it. A torn last line is closed off, not removed.
+    """Read the ledger and open a writer to resume it.
 
-    Raises LedgerError if another run, or a worker of an earlier one, still holds it, or it cannot be read.
+    A torn last line is closed off, not removed. Raises LedgerError if another run, or a worker of an earlier one, still
+    holds it, or it cannot be read.
     """
     writer = Writer.reopen(path)
     try:
@@ -123,10 +127,10 @@ def reopen(path: Path) -> tuple[Writer, Ledger]:
 
 
 def load(path: Path) -> Ledger:
-    """Read one ledger. Lines that cannot be used become `problems`; raises LedgerError if there is no usable header.
+    """Read one ledger.
 
-    The workloads described in its header are registered, so that its records can be understood; see
-    `workloads.register_from_ledger`.
+    Lines that cannot be used become `problems`; raises LedgerError if there is no usable header. The workloads
+    described in its header are registered, so that its records can be understood; see `workloads.register_from_ledger`.
     """
     return parse(path, _read(path))
 
@@ -219,11 +223,10 @@ def is_published_row(content: bytes) -> bool:
 
 
 def parse_line(text: str) -> dict[str, Any] | None:
-    r"""Parse the JSON object of a line; None if it is not one (torn, for instance), or has a number that we never
-    write.
+    r"""Parse the JSON object of a line.
 
-    Those are NaN, inf and integers of more than 63 bits. Half a character (`\ud800`), which cannot be stored as text,
-    becomes U+FFFD.
+    None if it is not one (torn, for instance), or has a number that we never write. Those are NaN, inf and integers of
+    more than 63 bits. Half a character (`\ud800`), which cannot be stored as text, becomes U+FFFD.
     """
     try:
         value = json.loads(text, parse_constant=_parse_finite, parse_float=_parse_finite, parse_int=_parse_whole)

@@ -8,7 +8,10 @@ NOT_AVAILABLE = "n/a"
 
 
 def duration(seconds: float | None) -> str:
-    """Format a clock time as h:mm:ss, rounded to the second: 6331 -> `1:45:31`; below ten minutes 327 -> `0:05:27.0`."""
+    """Format a clock time as h:mm:ss, rounded to the second: 6331 -> `1:45:31`.
+
+    Below ten minutes 327 -> `0:05:27.0`.
+    """
     if seconds is None:
         return NOT_AVAILABLE
     tenths = round(seconds * 10)
@@ -113,8 +116,9 @@ def percent(fraction: float | None, digits: int = 2) -> str:
 
 
 def chance(share: float | None) -> str:
-    """Format a probability as percent, never rounded to certainty: `19.73 %`, `<0.01 %`, `>99.99 %`; only 0 and 1 are
-    exact.
+    """Format a probability as percent, never rounded to certainty: `19.73 %`, `<0.01 %`, `>99.99 %`.
+
+    Only 0 and 1 are exact.
     """
     text = percent(share)
     if share is not None and share > 0 and text == percent(0.0):
@@ -123,7 +127,10 @@ def chance(share: float | None) -> str:
 
 
 def points(share: float | None, *, signed: bool = True) -> str:
-    """Format a difference of shares in percentage points: -0.00031 -> `-0.031 pp`; a size without sign: `0.100 pp`."""
+    """Format a difference of shares in percentage points: -0.00031 -> `-0.031 pp`.
+
+    A size without sign: `0.100 pp`.
+    """
     if share is None:
         return NOT_AVAILABLE
     value = round(100 * share, 3) + 0.0  # -0.0 has a sign and no meaning

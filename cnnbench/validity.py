@@ -45,7 +45,10 @@ class Violation:
 def find_violations(
     job: Job, trial: Trial, process_seconds: float, device: Device | None, machine: Machine, status: Status = "ok"
 ) -> tuple[Violation, ...]:
-    """Find every violation in one trial; empty for a sound one. `status` is what the worker reported: `ok` or `missed`."""
+    """Find every violation in one trial; empty for a sound one.
+
+    `status` is what the worker reported: `ok` or `missed`.
+    """
     broken = [*_check_identities(job, trial, process_seconds), *_check_target(job, trial, status)]
     broken += [*_check_gradients(job, trial), *_check_ranks(job, trial)]
     if broken or device is None:
@@ -224,7 +227,8 @@ def _check_physics(job: Job, trial: Trial, device: Device, machine: Machine) -> 
 
 
 def devices_of(job: Job) -> int:
-    """Count the processors that a job's FLOP/s are for: one GPU per rank, or the one CPU of a node that all ranks
-    share.
+    """Count the processors that a job's FLOP/s are for.
+
+    That is one GPU per rank, or the one CPU of a node that all its ranks share.
     """
     return job.world if job.device != "cpu" else job.nodes

@@ -78,7 +78,10 @@ def with_ceilings(rows: Sequence[Row], products: Sequence[Row]) -> list[Row]:
 
 
 def _place_key(row: Row) -> PeakKey:
-    """Return what a product and a row share; all ranks of a machine together have as many threads as one product."""
+    """Return what a product and a row share.
+
+    All ranks of a machine together have as many threads as one product.
+    """
     job = row.job
     threads = None if job.threads is None else job.threads * (job.world // job.nodes)
     return (row.machine.id, job.device, job.precision, threads, job.allocator, row.protocol, row.software.torch)
@@ -89,15 +92,18 @@ def _run_key(row: Row) -> PeakKey:
 
 
 def _boot_key(row: Row) -> PeakKey:
-    """Return the key of products of the same boot; the fingerprint in it guards against cloned machines.
+    """Return the key of products of the same boot.
 
-    Products of an unknown boot are not stored under any key.
+    The fingerprint in it guards against cloned machines. Products of an unknown boot are not stored under any key.
     """
     return (row.boot_id, row.machine, *_place_key(row))
 
 
 def _doubt_spread(product: Row) -> tuple[str, Doubt] | None:
-    """Doubt a measured peak whose own processes differ; the doubt comes with the reason why a row has no peak."""
+    """Doubt a measured peak whose own processes differ.
+
+    The doubt comes with the reason why a row has no peak.
+    """
     fastest, slowest = max(product.rates.values()), min(product.rates.values())
     if fastest / slowest <= MOST_SPREAD:
         return None
@@ -162,7 +168,10 @@ def find_bottleneck(
 
 
 def bytes_per_step(job: Job) -> int | None:
-    """Count the bytes a float32 step must move at least, by the counts above; None for a GEMM or an unknown workload."""
+    """Count the bytes a float32 step must move at least, by the counts above.
+
+    None for a GEMM or an unknown workload.
+    """
     try:
         workload = workloads.get(job.workload, job.workload_version)
     except WorkloadError:

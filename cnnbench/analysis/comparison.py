@@ -86,7 +86,10 @@ class SideComparison:
 
 
 def compare_sides(base: ComparisonSide, new: ComparisonSide, tolerance: float = TOLERANCE) -> SideComparison:
-    """Pair every row of both sides with its counterpart or a reason. If there is no pair at all, the caller decides."""
+    """Pair every row of both sides with its counterpart or a reason.
+
+    If there is no pair at all, the caller decides.
+    """
     divide = _divide_measured if base.rows and new.rows else _divide_published
     pairs, unpaired = divide(base, new, tolerance)
     summaries = [found for kind in get_args(EntryKind) if (found := _summarise(kind, pairs, unpaired)) is not None]
@@ -115,10 +118,10 @@ def _divide_measured(
 
 
 def _find_counterparts(ours: Sequence[Row], theirs: Sequence[Row]) -> Iterator[tuple[Row, Row, bool]]:
-    """Pair rows of one work in the same place (row key); if there are none, the fastest of each side, and True.
+    """Pair rows of one work in the same place (row key).
 
-    Both sides are ordered by speed. If a side has several machines, a machine is paired with itself, then the fastest
-    left with the fastest left.
+    If there are none, pair the fastest of each side, with True. Both sides are ordered by speed. If a side has several
+    machines, a machine is paired with itself, then the fastest left with the fastest left.
     """
     left, right = (group_by(rows, lambda row: row.row_key) for rows in (ours, theirs))
     common = sorted(left.keys() & right.keys())

@@ -105,7 +105,10 @@ def uneven_halves(case: Case) -> Iterator[Doubt]:
 
 
 def _counter_share(case: Case, counter: str, whole: float = 1.0) -> float:
-    """Divide a counter's growth in seconds by the timed seconds times `whole`; 0 if it was not read."""
+    """Divide a counter's growth in seconds by the timed seconds times `whole`.
+
+    It is 0 if it was not read.
+    """
     readings = (case.trial.telemetry_before, case.trial.telemetry_after)
     growth = counter_growth(*(None if reading is None else getattr(reading, counter) for reading in readings))
     return growth / (sum(case.trial.block_seconds) * whole) if growth else 0.0
@@ -125,7 +128,10 @@ def throttled(case: Case) -> Iterator[Doubt]:
 
 
 def other_load(case: Case) -> Iterator[Doubt]:
-    """Doubt a trial in which others used the processor: stolen time, waiting for a core, other processes on the GPU."""
+    """Doubt a trial in which others used the processor.
+
+    Signs are stolen time, waiting for a core, and other processes on the GPU.
+    """
     after = case.trial.telemetry_after
     if after is not None and after.device_other_processes:
         yield Doubt(
@@ -211,7 +217,10 @@ def outside_band(case: Case) -> Iterator[Doubt]:
 
 
 def find_band(job: Job, steps: int) -> workloads.Band | None:
-    """Find the accuracy to expect of a job after so many steps; None if its recipe was not calibrated."""
+    """Find the accuracy to expect of a job after so many steps.
+
+    None if its recipe was not calibrated.
+    """
     workload = workloads.get(job.workload, job.workload_version)
     own = (job.optimizer, job.init) == (workload.default_optimizer, workload.default_init)
     same_network = job.pool in (None, workload.pool) and job.activation in (None, workload.activation)

@@ -92,7 +92,10 @@ Subject = TypeVar("Subject")
 
 
 def describe_interval(found: Estimate | MedianEstimate, text: Callable[[Any], str]) -> tuple[str, ...]:
-    """Format the interval; empty where there is none. An end beyond the epoch limit is printed as `from ... on`."""
+    """Format the interval; empty where there is none.
+
+    An end beyond the epoch limit is printed as `from ... on`.
+    """
     if found.low is None:
         return ()
     return (f"from {text(found.low)} on" if found.high is None else units.span(found.low, found.high, text),)
@@ -186,8 +189,9 @@ class Metric(Figure[Row]):
 
 
 def compute_metrics(job: Job, trial: Trial) -> ProcessMetrics | None:
-    """Compute the process's figures from its raw blocks; None if no time was recorded, so that nothing can be divided
-    by it.
+    """Compute the process's figures from its raw blocks.
+
+    None if no time was recorded, so that nothing can be divided by it.
     """
     total = sum(trial.block_seconds)
     if not (total > 0 and math.isfinite(total) and trial.steps > 0):
@@ -198,10 +202,9 @@ def compute_metrics(job: Job, trial: Trial) -> ProcessMetrics | None:
 
 
 def _job_seconds(process: ProcessMetrics) -> float | None:
-    """Read the job clock, or the time to accuracy under that clock; without one, project the mean step to the job's
-    steps.
+    """Read the job clock, or the time to accuracy under that clock.
 
-    A projection does not include evaluations.
+    Without one, project the mean step to the job's steps. A projection does not include evaluations.
     """
     steps = process.job.job_steps
     projected = None if steps is None else process.step_seconds * steps
@@ -210,8 +213,9 @@ def _job_seconds(process: ProcessMetrics) -> float | None:
 
 
 def _measure_exchange_ratio(process: ProcessMetrics) -> float | None:
-    """Divide the time of all blocks with the exchange by that of as many without; None where there was none, or no
-    time.
+    """Divide the time of all blocks with the exchange by that of as many without.
+
+    None where there was none, or no time.
     """
     blocks = process.trial.communication
     if blocks is None or len(blocks.with_seconds) != len(blocks.without_seconds):
@@ -236,23 +240,28 @@ def _divide_by(flops: int | None, seconds: float | None) -> float | None:
 
 
 def pretraining_flops(job: Job) -> int | None:
-    """Count the model FLOPs of the job's pre-training; None where it has none, or they are not known here."""
+    """Count the model FLOPs of the job's pre-training.
+
+    None where it has none, or they are not known here.
+    """
     return None if step_flops(job) is None else workloads.pretraining_flops(job) or None
 
 
 def job_flops(job: Job) -> int | None:
-    """Count the model FLOPs of the whole job, pre-training included; for a job to a target, up to its epoch limit.
+    """Count the model FLOPs of the whole job, pre-training included.
 
-    None where there is no whole job, or the FLOPs are not known here.
+    For a job to a target they are counted up to its epoch limit. None where there is no whole job, or the FLOPs are not
+    known here.
     """
     steps, flops = job.job_steps, step_flops(job)
     return None if steps is None or flops is None else (pretraining_flops(job) or 0) + steps * flops
 
 
 def step_flops(job: Job) -> int | None:
-    """Count the model FLOPs of one step; None for a workload, or a version of it, that is not known here.
+    """Count the model FLOPs of one step.
 
-    For a job that is pre-trained first it is a step of the fine-tuning.
+    None for a workload, or a version of it, that is not known here. For a job that is pre-trained first it is a step of
+    the fine-tuning.
     """
     try:
         return None if find_workload(job) is None else workloads.flops_per_step(job)
@@ -375,7 +384,7 @@ def _bytes(name: str, heading: str, tables: Mapping[str, int], **declared: Any) 
 
 
 def _to_target(name: str, heading: str, priority: int, **declared: Any) -> Metric:
-    """Declare a figure over all seeds to a target: a median, which has an interval, or another figure of their seconds."""
+    """Declare a figure over all seeds to a target: a median with its interval, or another figure."""
     median = name.startswith("median_")
     return Metric(
         f"{name}_to_target",

@@ -76,7 +76,10 @@ class EqualNodes:
 
     @cached_property
     def spread(self) -> float | None:
-        """Robust standard deviation of the log seconds (0.01 is about 1 %); None for fewer than 3 units."""
+        """Robust standard deviation of the log seconds (0.01 is about 1 %).
+
+        None for fewer than 3 units.
+        """
         if len(self.processors) < 3:
             return None
         return TO_SIGMA * statistics.median(abs(self._log_ratio(unit)) for unit in self.processors)
@@ -139,7 +142,10 @@ def group_equal_nodes(processes: Iterable[Process], node_of: Callable[[Process],
 
 
 def _measure(process: Process) -> float:
-    """Read the seconds of the whole job if it has a fixed length, else of a step; 0 where it was not measured."""
+    """Read the seconds of the whole job if it has a fixed length, else of a step.
+
+    It is 0 where it was not measured.
+    """
     if process.metrics is None:
         return 0.0
     return (process.metrics.job_seconds if process.job.divided_whole else process.metrics.step_seconds) or 0.0

@@ -181,7 +181,10 @@ def flatten_processes(found: Sequence[Process]) -> list[dict[str, object]]:
 
 
 def to_frame(found: Sequence[Process]) -> pd.DataFrame:
-    """Convert the same to a pandas frame, for notebooks: one row per process; an unknown value is missing."""
+    """Convert the same to a pandas frame, for notebooks: one row per process.
+
+    An unknown value is missing.
+    """
     import pandas as pd
 
     return pd.DataFrame(flatten_processes(found), columns=list(list_columns()))

@@ -101,9 +101,9 @@ def find_differences(base: Mapping[str, FieldValue], new: Mapping[str, FieldValu
 
 
 def describe_place(row: Row) -> dict[str, FieldValue]:
-    """Collect what two rows of equal work can differ in and a reader must know; the list is closed.
+    """Collect what two rows of equal work can differ in and a reader must know.
 
-    Precision, data and the rest of the work are not in it: rows that differ there are not divided.
+    The list is closed. Precision, data and the rest of the work are not in it: rows that differ there are not divided.
     """
     host = Host(row.machine, row.software, row.device)
     return {
@@ -134,10 +134,9 @@ def share_all_but(row: Row, varied: Collection[str]) -> tuple[str, ...]:
 
 
 def divide_rows(base: ComparedEntry, new: ComparedEntry) -> Estimate | None:
-    """Divide base's seconds by new's for the same work: above 1 if new is faster. None if one failed, so that it has no
-    time.
+    """Divide base's seconds by new's for the same work: above 1 if new is faster.
 
-    A published time, of the whole job, is taken as exact.
+    None if one failed, so that it has no time. A published time, of the whole job, is taken as exact.
     """
     if isinstance(base, Row) and isinstance(new, Row):
         if not base.costs or not new.costs:
@@ -162,7 +161,7 @@ def order_by_speed(row: Row) -> tuple[float, str, str, str]:
 
 @dataclass(frozen=True)
 class RowRatio:
-    """Two entries of equal work, divided. `ratio` and `verdict` are None if a side has no time because its row failed."""
+    """Two entries of equal work, divided. `ratio` and `verdict` are None if a side's row failed and has no time."""
 
     base: ComparedEntry
     new: ComparedEntry
@@ -181,7 +180,10 @@ class RowRatio:
         return None if self.ratio is None else classify_ratio(self.ratio, self.tolerance)
 
     def measure(self, entry: ComparedEntry) -> Estimate | None:
-        """Return the seconds of one of the two; next to a published row, those of the whole job, measured or projected."""
+        """Return the seconds of one of the two.
+
+        Next to a published row they are those of the whole job, measured or projected.
+        """
         return entry.cost if self.published is None else entry.job_seconds
 
     @property
@@ -231,8 +233,9 @@ class RowRatio:
 
     @property
     def learns_worse(self) -> SideName | None:
-        """The side whose accuracy interval is entirely below the other's; None for rows to a target, since both stopped
-        there.
+        """The side whose accuracy interval is entirely below the other's.
+
+        None for rows to a target, since both stopped there.
         """
         known = [(side, row.accuracy) for side, row in self.rows if row.accuracy and row.job.clock != "accuracy"]
         if len(known) < 2 or len({accuracy.data for _, accuracy in known}) > 1:
@@ -244,9 +247,10 @@ class RowRatio:
 
 
 def classify_ratio(ratio: Estimate, tolerance: float) -> SpeedOutcome:
-    """Classify a ratio by its interval; UNCLEAR without one (fewer than three processes per side).
+    """Classify a ratio by its interval.
 
-    `tolerance` is a share (0.05): an interval entirely within [1 / (1 + tolerance), 1 + tolerance] is called the same.
+    UNCLEAR without one (fewer than three processes per side). `tolerance` is a share (0.05): an interval entirely
+    within [1 / (1 + tolerance), 1 + tolerance] is called the same.
     """
     if ratio.low is None or ratio.high is None:
         return "UNCLEAR"
@@ -274,12 +278,11 @@ class ScalingSet:
 
 
 def find_ladders(rows: Sequence[Row]) -> tuple[tuple[Row, ...], ...]:
-    """Find every ladder with at least two measured rungs, in an order that does not depend on the rows'; GEMMs have
-    none.
+    """Find every ladder with at least two measured rungs, in an order that does not depend on the rows'.
 
-    Rungs are rows with `speed_over_rung_before` and `speed_over_first_rung`: the time of the measured rung before, and
-    of the first one, over the row's own. A row that did not end well is a rung without a time: what a device cannot do
-    is part of the picture.
+    GEMMs have none. Rungs are rows with `speed_over_rung_before` and `speed_over_first_rung`: the time of the measured
+    rung before, and of the first one, over the row's own. A row that did not end well is a rung without a time: what a
+    device cannot do is part of the picture.
     """
     sets = group_by(
         (row for row in rows if row.job.workload != "gemm"),

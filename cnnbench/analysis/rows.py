@@ -127,7 +127,10 @@ class TimeToAccuracy:
 
     @property
     def mean_seconds(self) -> float | None:
-        """Arithmetic mean: what a training costs on average. None if a seed missed, because its time is not known."""
+        """Arithmetic mean: what a training costs on average.
+
+        None if a seed missed, because its time is not known.
+        """
         return statistics.fmean(self.times) if self.times else None
 
     @property
@@ -147,7 +150,10 @@ class TimeToAccuracy:
 
 
 def read_seed_result(job: Job, index: int, outcome: Outcome) -> SeedResult | None:
-    """Read how the process did against the target; None under another clock, or if it neither reached nor missed it."""
+    """Read how the process did against the target.
+
+    None under another clock, or if it neither reached nor missed it.
+    """
     trial = outcome.trial
     if (
         job.clock != "accuracy"
@@ -196,7 +202,10 @@ class EnergyUse:
 
 
 def has_energy(energy: Energy) -> bool:
-    """Check that there are joules, steps and seconds to divide; in some virtual machines the counter does not move."""
+    """Check that there are joules, steps and seconds to divide.
+
+    In some virtual machines the counter does not move.
+    """
     return min(energy.window_joules, energy.window_steps, energy.window_seconds, energy.idle_seconds) > LEAST_COUNTED
 
 

@@ -65,8 +65,9 @@ class SeedGroup:
 
     @cached_property
     def right(self) -> Mapping[int, int]:
-        """Test images right at the end by seed, in the order of rounds; only seeds that were evaluated on all of them
-        and learned.
+        """Test images right at the end by seed, in the order of rounds.
+
+        Seeds that did not learn, or were not evaluated on all images, are left out.
         """
         return {each.seed: each.right for each in self.row.training_outcomes if each.right is not None}
 
@@ -118,7 +119,10 @@ class SeedSpread(SeedGroup):
 
 
 def make_band(steps: int, batch_size: int, order: Order, right: Sequence[int]) -> Band | None:
-    """Make the band from the right test images of each seed, rounded outwards to whole images; None for too few seeds."""
+    """Make the band from the right test images of each seed, rounded outwards to whole images.
+
+    None for too few seeds.
+    """
     if len(right) < BAND_SEEDS:
         return None
     middle, reach = statistics.fmean(right), WIDTH * statistics.stdev(right)
@@ -127,7 +131,10 @@ def make_band(steps: int, batch_size: int, order: Order, right: Sequence[int]) -
 
 
 def collect_spreads(rows: Sequence[Row]) -> tuple[list[SeedSpread], list[str]]:
-    """Collect the rows that trained on MNIST and ended with a look at all test images, and why the others are left out."""
+    """Collect the rows that trained on MNIST and ended with a look at all test images.
+
+    The second list explains why the others are left out.
+    """
     found = []
     left_out = []
     for row in rows:
@@ -146,8 +153,9 @@ def collect_spreads(rows: Sequence[Row]) -> tuple[list[SeedSpread], list[str]]:
 
 
 def to_json(found: Sequence[SeedSpread], digests: Mapping[str, str]) -> str:
-    """Serialize everything the bands are computed from; `digests` are the ledgers' SHA-256 by run. Ends with a line
-    feed.
+    """Serialize everything the bands are computed from.
+
+    `digests` are the ledgers' SHA-256 by run. Ends with a line feed.
     """
     runs, recipes = {}, []
     for each in found:
@@ -214,8 +222,10 @@ class Claim(SeedGroup):
 
     @cached_property
     def outcome(self) -> ClaimOutcome:
-        """`fails` also if a seed diverged, because its accuracy cannot be averaged. A planned seed that did not end
-        leaves the claim open; otherwise one could stop when the mean looks good, which would be choosing the seeds.
+        """`fails` also if a seed diverged, because its accuracy cannot be averaged.
+
+        A planned seed that did not end leaves the claim open; otherwise one could stop when the mean looks good, which
+        would be choosing the seeds.
         """
         if self.failed:
             return "fails"
@@ -225,8 +235,9 @@ class Claim(SeedGroup):
 
 
 def collect_claims(rows: Sequence[Row]) -> list[Claim]:
-    """Make a claim for each row of the open division that trained on MNIST, fastest first; procedural digits claim
-    nothing.
+    """Make a claim for each row of the open division that trained on MNIST, fastest first.
+
+    Procedural digits claim nothing.
     """
     found = [Claim(row) for row in rows if row.job.division == "open" and row.job.data == "mnist"]
     return sorted(found, key=lambda each: (follow(each, "mean_seconds.value") or math.inf, each.row.run_id))
@@ -329,7 +340,10 @@ def compare_with_plain(
 
 
 def _compare_or_explain(row: Row, plain_rows: Sequence[Row], margin: float | None) -> ConvergenceResult | str:
-    """Compare the row with the plain one of the same run, else the newest; or say why it cannot be compared."""
+    """Compare the row with the plain one of the same run, else the newest.
+
+    Returns the reason if it cannot be compared.
+    """
     if not row.training_outcomes:
         return "no seed came to an end"
     if not plain_rows:
@@ -395,7 +409,10 @@ def default_margin(job: Job) -> float:
 
 
 def _learning_key(row: Row) -> tuple[object, ...]:
-    """Collect what two rows share that learn the same in the same place: all of the job but its mode and its timing."""
+    """Collect what two rows share that learn the same in the same place.
+
+    That is all of the job but its mode and its timing.
+    """
     job = row.job
     same = {**_PLAIN, "warmup_steps": 0, "blocks": 1, "block_steps": 1, "epoch_eval_images": 0}
     if job.clock == "steady":

@@ -74,7 +74,10 @@ def compute_speedups(
     rows = seed_accuracy.add_convergence_doubts(with_ceilings(rows, products))  # products of runs that are hidden too
 
     def share(row: Row) -> tuple[object, ...]:
-        """Return what two rows share before one divides the other; the machine too, unless a baseline was named."""
+        """Return what two rows share before one divides the other.
+
+        The machine too, unless a baseline was named.
+        """
         return None if baseline is not None else row.machine.id, *share_work(row)
 
     usable = sorted((row for row in rows if row.costs and _can_be_baseline(row, baseline)), key=order_by_speed)
@@ -231,7 +234,10 @@ def _divide_by_published(row: Row, published: PublishedRow | None) -> Row:
 
 
 def is_published_job(job: Job, published: PublishedRow) -> bool:
-    """Check that the whole job is the one the reference is assumed to have timed: equal images and equal model FLOPs."""
+    """Check that the whole job is the one that the reference is assumed to have timed.
+
+    The images and the model FLOPs must be equal.
+    """
     steps, flops = job.job_steps, metrics.job_flops(job)
     if steps is None or flops is None or job.stop_when_all_right or job.clock == "accuracy":
         return False
@@ -252,7 +258,10 @@ def _can_be_baseline(row: Row, baseline: str | None) -> bool:
 
 
 def _with_speedup(row: Row, bases: Sequence[Row], all_runs: bool, baseline: str | None) -> Row:
-    """Divide the fastest baseline of the same work by the row; if all runs are listed, the one of the row's own run."""
+    """Divide the fastest baseline of the same work by the row.
+
+    If all runs are listed, use the baseline of the row's own run.
+    """
     if not row.costs:
         return row
     if row.job.processes > 1:
@@ -268,7 +277,10 @@ def _with_speedup(row: Row, bases: Sequence[Row], all_runs: bool, baseline: str 
 
 
 def _order(row: Row) -> tuple[object, ...]:
-    """Sort CPUs first and slowest first, as in the lecture's table; ties by name, so that the order is total."""
+    """Sort CPUs first and slowest first, as in the lecture's table.
+
+    Ties by name, so that the order is total.
+    """
     seconds = row.step_seconds.value if row.step_seconds else 0.0
     return (
         row.machine.cpu_name,

@@ -31,7 +31,10 @@ class Estimate:
     n: int
 
     def scaled(self, factor: float) -> Estimate:
-        """Convert the estimate to another unit, or multiply it by a known constant. `factor` must be positive."""
+        """Convert the estimate to another unit, or multiply it by a known constant.
+
+        `factor` must be positive.
+        """
         return self.map(lambda value: value * factor)
 
     def inverse_of(self, numerator: float) -> Estimate:
@@ -80,7 +83,10 @@ def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> 
 
 
 def welch_half_width(variances: tuple[float, float], sizes: tuple[int, int], share: float = TWO_SIDED) -> float:
-    """Compute half of the t-interval of the difference of two means, from their variances and their n (Satterthwaite)."""
+    """Compute half of the t-interval of the difference of two means.
+
+    It follows from their variances and the n of each (Satterthwaite).
+    """
     (a, b), (first, second) = variances, sizes
     if a + b == 0:
         return 0.0
@@ -119,7 +125,10 @@ def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Estim
 
 
 def estimate_accuracy(right: Sequence[int], images: int) -> Estimate:
-    """Estimate the share of right images from one count per process: their mean, or Wilson's share of a single one."""
+    """Estimate the share of right images from one count per process.
+
+    It is the mean over processes, or Wilson's share of a single one.
+    """
     return wilson(right[0], images) if len(right) == 1 else mean_share([each / images for each in right])
 
 
@@ -169,9 +178,10 @@ def median_rank(n: int) -> int | None:
 
 
 def median_interval(values: Sequence[float | None]) -> MedianEstimate:
-    """Compute the median and its distribution-free interval; a value of None is infinite, or larger than any other.
+    """Compute the median and its distribution-free interval.
 
-    The median between two values is infinite if one of them is. Raises ValueError if there are no values.
+    A value of None is infinite, or larger than any other. The median between two values is infinite if one of them is.
+    Raises ValueError if there are no values.
     """
     if not values:
         raise ValueError("no values have no median")
@@ -253,12 +263,12 @@ def predict_mean(values: Sequence[float], tail: float = TAIL) -> tuple[float, fl
 
 
 def predict_next_run(runs: Sequence[Sequence[float]], processes: int | None = None) -> Prediction | None:
-    """Predict the range of the next run's geometric mean over `processes` processes; None with fewer than 8 runs.
+    """Predict the range of the next run's geometric mean over `processes` processes.
 
-    Each run is the positive values of its processes in the order of their rounds. Their logs are used, because errors
-    of times are ratios. n counts runs: processes of one run share the hour and the machine's state, and steps of one
-    process share far more. A mean of three processes spreads less than one process, so every run contributes the same
-    number: as many as the run with the fewest, or the next one, has.
+    None with fewer than 8 runs. Each run is the positive values of its processes in the order of their rounds. Their
+    logs are used, because errors of times are ratios. n counts runs: processes of one run share the hour and the
+    machine's state, and steps of one process share far more. A mean of three processes spreads less than one process,
+    so every run contributes the same number: as many as the run with the fewest, or the next one, has.
     """
     known = [run for run in runs if run]
     if len(known) < LEAST_RUNS:

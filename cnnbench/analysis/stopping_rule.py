@@ -144,6 +144,9 @@ def find_stops(rows: Iterable[Row]) -> list[Stop]:
 
 
 def select_landmarks(epochs: Sequence[Epoch]) -> tuple[Epoch, ...]:
-    """Select the epochs to mention: the first by which a stop is more likely than not, if there is one, and the last."""
+    """Select the epochs to mention.
+
+    They are the first by which a stop is more likely than not, if there is one, and the last.
+    """
     half = next((each for each in epochs if each.stopped >= LIKELY), epochs[-1])
     return (half,) if half is epochs[-1] else (half, epochs[-1])

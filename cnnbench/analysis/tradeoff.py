@@ -49,8 +49,9 @@ class Contender:
 
 
 def compare_workloads(workloads: Iterable[Workload], processes: Sequence[Process]) -> tuple[Contender, ...]:
-    """Compare the workloads with the first of them, in their order. Raises WorkloadError for a GEMM, which has no
-    layers.
+    """Compare the workloads with the first of them, in their order.
+
+    Raises WorkloadError for a GEMM, which has no layers.
     """
     found: list[Contender] = []
     for workload in workloads:
@@ -64,9 +65,10 @@ def compare_workloads(workloads: Iterable[Workload], processes: Sequence[Process
 
 
 def find_best_accuracy(workload: Workload, processes: Iterable[Process]) -> BestAccuracy | None:
-    """Find the best accuracy on the real MNIST's test images; None where no process that ended well has one.
+    """Find the best accuracy on the real MNIST's test images.
 
-    Only trainings of this version of the workload count, with its own pooling and activation.
+    None where no process that ended well has one. Only trainings of this version of the workload count, with its own
+    pooling and activation.
     """
     wanted = (workload.name, workload.version, "training", None, None)
     found = []

@@ -151,8 +151,9 @@ def _explain_failure(place: Path, node: str, job_id: str, slurm_state: SlurmStat
 
 
 def _explain_never_began(place: Path, job_id: str) -> str:
-    """Explain why a job left no token: if Slurm's own log exists, Python failed to start; else the folder is not
-    shared.
+    """Explain why a job left no token: if Slurm's own log exists, Python failed to start.
+
+    Otherwise the folder is not shared.
     """
     logs = sorted((place / node_job.SLURM_FOLDER).glob(f"{job_id}_*_log.*"))
     if not logs:
@@ -185,7 +186,10 @@ def _read_facts(place: Path, job_id: str) -> Iterator[dict[str, Any]]:
 
 
 def refresh(folder: Path) -> ClusterRun:
-    """Update the fleet on disk with what Slurm reports now. Raises ClusterError if Slurm does not answer."""
+    """Update the fleet on disk with what Slurm reports now.
+
+    Raises ClusterError if Slurm does not answer.
+    """
     with state.locked(folder):
         fleet = state.read(folder)
         # Slurm may report something new of these jobs; its accounting may know later of a job that is unknown now.
@@ -216,7 +220,7 @@ def record_interrupted(folder: Path, status: NodeStatus) -> None:
     if status.state != "failed" or not (status.outcome and status.ledger and last and last.job_id):
         return
     token, ended = _read_facts(folder / status.node, last.job_id)
-    # If `cnnbench run` never began, or ended by itself (below 0: killed by a signal), no process was cut off unrecorded.
+    # If `cnnbench run` never began, or ended by itself (below 0: by a signal), no process was cut off unrecorded.
     if not token or (ended and int(ended.get("exit_code", 0)) >= 0):
         return
     writer, ledger = store.reopen(status.ledger.path)
@@ -260,8 +264,9 @@ def collect(
 
 
 def cancel(folder: Path) -> list[str]:
-    """Ask Slurm to end every job of the fleet that is not over; returns their nodes. Raises ClusterError, quoting
-    scancel.
+    """Ask Slurm to end every job of the fleet that is not over; returns their nodes.
+
+    Raises ClusterError, quoting scancel.
     """
     active = {
         cell.node: last.job_id
@@ -283,7 +288,10 @@ class NodeNames(NamedTuple):
 
 
 def name_nodes(ledgers: Sequence[Ledger], roots: Sequence[Path]) -> NodeNames:
-    """Name each run's node: by its fleet, else by the path it is under if several are given, else by the run itself."""
+    """Name each run's node.
+
+    The name is that of its fleet's node, else the path it is under if several are given, else the run's id.
+    """
     by_fleet = {
         (path.parent.name, path.stem): path.parents[2].name
         for root in roots
@@ -319,7 +327,10 @@ def name_paths(roots: Sequence[Path]) -> dict[Path, str]:
 
 
 def list_warnings(named: NodeNames) -> list[str]:
-    """List what a reader of the nodes' table must know about their names, and signs that a folder holds several hosts."""
+    """List what a reader of the nodes' table must know about their names.
+
+    This includes signs that a folder holds several hosts.
+    """
     warnings = [f"{named.unnamed} runs belong to no fleet: each counts as a node of its own"] if named.unnamed else []
     remedy = "if it holds several hosts, give the folder of each"
     for name, own in sorted(named.hosts.items()):

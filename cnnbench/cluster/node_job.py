@@ -51,7 +51,10 @@ def newest_ledger(place: Path) -> Ledger | None:
 
 
 def run_here(place: str, suites: Sequence[str], options: Sequence[str]) -> int:
-    """Run the suites on this node into its folder, resuming this machine's run if there is one; returns the exit code."""
+    """Run the suites on this node into its folder, resuming this machine's run if there is one.
+
+    Returns the exit code.
+    """
     import submitit
 
     environment = submitit.JobEnvironment()

@@ -138,9 +138,10 @@ def select_nodes(
 
 
 def _has_features(node: Node, constraint: str | None) -> bool:
-    """Check Slurm's constraint, as far as it asks for features of one node: `a&b`, `a|b`; & binds first.
+    """Check Slurm's constraint, as far as it asks for features of one node: `a&b`, `a|b`.
 
-    Raises UsageError for more (counts, brackets): those ask for several nodes at once, and here each job has one.
+    & binds first. Raises UsageError for more (counts, brackets): those ask for several nodes at once, and here each job
+    has one.
     """
     if constraint is None:
         return True
@@ -150,7 +151,10 @@ def _has_features(node: Node, constraint: str | None) -> bool:
 
 
 def _has_gres(node: Node, gres: str | None) -> bool:
-    """Check that the node has what is asked for, such as `gpu`, `gpu:2`, `gpu:a100` or `gpu:a100:2`; several by comma."""
+    """Check that the node has what is asked for, such as `gpu`, `gpu:2`, `gpu:a100` or `gpu:a100:2`.
+
+    Several are separated by commas.
+    """
     for wanted in filter(None, (gres or "").split(",")):
         names, count = _count_gres(wanted)
         if sum(many for own, many in map(_count_gres, node.gres) if own[: len(names)] == names) < count:
@@ -201,13 +205,19 @@ def _read_states(answer: str, wanted: Collection[str], *fields: str) -> dict[str
 
 
 def cancel(job_ids: Sequence[str]) -> None:
-    """Ask Slurm to end the jobs; scancel ignores those that have ended. Raises ClusterError, quoting scancel."""
+    """Ask Slurm to end the jobs; scancel ignores those that have ended.
+
+    Raises ClusterError, quoting scancel.
+    """
     if job_ids:
         _ask("scancel", *job_ids)
 
 
 def _ask(*command: str) -> str:
-    """Run a command and return its output. Raises ClusterError, quoting the command, if it fails or does not answer."""
+    """Run a command and return its output.
+
+    Raises ClusterError, quoting the command, if it fails or does not answer.
+    """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=RESPONSE_TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:

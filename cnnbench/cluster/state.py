@@ -100,8 +100,9 @@ def find_root(results: Path) -> Path:
 
 
 def find(results: Path, fleet_id: str | None = None) -> Path:
-    """Find the folder of the newest fleet, or of the one whose id begins with `fleet_id`. Raises UsageError with the
-    ids.
+    """Find the folder of the newest fleet, or of the one whose id begins with `fleet_id`.
+
+    Raises UsageError with the ids.
     """
     root = find_root(results)
     there = sorted(path.parent for path in root.glob(f"*/{FILE}"))
@@ -117,7 +118,10 @@ def find(results: Path, fleet_id: str | None = None) -> Path:
 
 
 def read(folder: Path) -> ClusterRun:
-    """Read the fleet in a folder. Raises ClusterError if the file cannot be read or does not hold a fleet."""
+    """Read the fleet in a folder.
+
+    Raises ClusterError if the file cannot be read or does not hold a fleet.
+    """
     path = folder / FILE
     try:
         with files.explain_refusal(ClusterError, f"{path}: cannot read"):
@@ -134,10 +138,16 @@ def read(folder: Path) -> ClusterRun:
 
 
 def write(folder: Path, fleet: ClusterRun) -> None:
-    """Write the whole file and bring it to disk, or leave the old one. Raises FileError if it cannot be written."""
+    """Write the whole file and bring it to disk, or leave the old one.
+
+    Raises FileError if it cannot be written.
+    """
     files.save_file(folder / FILE, fleet.model_dump_json(indent=1) + "\n", make_folder=True)
 
 
 def locked(folder: Path) -> AbstractContextManager[None]:
-    """Lock this fleet's state, waiting for another holder. Raises FileError if the lock cannot be made."""
+    """Lock this fleet's state, waiting for another holder.
+
+    Raises FileError if the lock cannot be made.
+    """
     return files.wait_for_lock(folder / LOCK)

@@ -1,4 +1,4 @@
-"""Submits a node's job through submitit (an optional dependency, the extra `cluster`), and shows the script for sbatch."""
+"""Submits a node's job through submitit (an optional dependency, the extra `cluster`), or shows its sbatch script."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(
 
 
 def parse_minutes(text: str) -> int:
-    """Convert Slurm's time (`90`, `1:30:00`, `2-0`, `1-12:30`) to minutes, rounded up. Raises UsageError for anything
-    else.
+    """Convert Slurm's time (`90`, `1:30:00`, `2-0`, `1-12:30`) to minutes, rounded up.
+
+    Raises UsageError for anything else.
     """
     match = _TIME.fullmatch(text.strip())
     if match is None:
@@ -45,7 +46,10 @@ def require() -> Any:
 
 
 def make_script(folder: Path, fleet: ClusterRun, name: str) -> str:
-    """Make the script that sbatch would be given for this node. Raises UsageError if submitit is missing."""
+    """Make the script that sbatch would be given for this node.
+
+    Raises UsageError if submitit is missing.
+    """
     executor = _executor(folder, fleet, name)
     return str(executor._make_submission_file_text(executor._submitit_command_str, "dry-run"))
 
@@ -80,10 +84,11 @@ def make_refusal(why: str) -> Submission:
 
 
 def _executor(folder: Path, fleet: ClusterRun, name: str) -> Any:
-    """Make the executor that submits one whole node, once: Slurm must not restart a measurement; `--resume` does that.
+    """Make the executor that submits one whole node, once: Slurm must not restart a measurement.
 
-    It does without srun: the batch step has all of the allocation, and nothing binds it to a core. bash is to outlive a
-    SIGTERM, so that `cnnbench run`, which gets it too, has time to record what was interrupted.
+    `--resume` restarts it. The job does without srun: the batch step has all of the allocation, and nothing binds it to
+    a core. bash is to outlive a SIGTERM, so that `cnnbench run`, which gets it too, has time to record what was
+    interrupted.
     """
     executor = require().SlurmExecutor(folder=folder / name / node_job.SLURM_FOLDER)
     asked = fleet.request

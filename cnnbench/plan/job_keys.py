@@ -62,8 +62,9 @@ class Key:
         return f"must be a whole number from {self.low} to {self.high}{other}"
 
     def read_text(self, text: str) -> Scalar:
-        """Convert a text of the command line to a value; the text itself is returned if it cannot be one of the key's
-        values.
+        """Convert a text of the command line to a value.
+
+        The text itself is returned if it cannot be one of the key's values.
         """
         if self.boolean:
             return {"true": True, "false": False}.get(text, text)
@@ -124,7 +125,10 @@ def trains_on_digits(workload: Workload) -> bool:
 
 
 def read_choices(name: str, key: Key, value: object) -> tuple[Choices, list[str]]:
-    """Read a value, a list of values, or a table of either by device kind; also list what is wrong with it."""
+    """Read a value, a list of values, or a table of either by device kind.
+
+    Also list what is wrong with it.
+    """
     if not isinstance(value, dict):
         values, problems = _read_values(name, key, value)
         return {ANY: values}, problems
@@ -175,7 +179,10 @@ def default_value(name: str, workload: Workload) -> Scalar | None:
 
 
 def full_batches(combination: Combination) -> int:
-    """Count the full batches of one epoch: training images of the split over the batch size (55,000 / 128 -> 429)."""
+    """Count the full batches of one epoch.
+
+    They are the training images of the split over the batch size (55,000 / 128 -> 429).
+    """
     return SPLIT_IMAGES[str(combination["split"])] // int(combination["batch_size"] or 1)
 
 
@@ -199,11 +206,14 @@ GRAPH_EXECUTIONS = ("graph", "compiled-graph")
 
 
 def complete_combination(combination: dict[str, Scalar | None], workload: Workload) -> Combination:
-    """Fill in the values that follow from the rest: the steps of an epoch, and None for what inference does not have."""
+    """Fill in the values that follow from the rest.
+
+    These are the steps of an epoch, and None for what inference does not have.
+    """
     if combination["task"] == "inference":
         combination |= {"optimizer": None, "final_evaluation": False}
     if combination["division"] == "open":
-        # Fill in what the recipe decides if the suite is silent; `find_contradictions` reports other values of the suite.
+        # What the recipe decides, if the suite is silent; `find_contradictions` reports other values of the suite.
         known = recipes.list_recipes(workload.name)
         name = combination["recipe"] = combination["recipe"] or next(iter(known), None)
         for field, value in recipes.get(str(name)).fixed_fields.items() if name in known else ():

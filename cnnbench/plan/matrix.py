@@ -63,14 +63,15 @@ def make_plan(
     copies: str | None = None,
     nodes: int = 1,
 ) -> tuple[Job, ...]:
-    """Plan the jobs of all suites on the devices, round after round; a cell that two suites share is planned once.
+    """Plan the jobs of all suites on the devices, round after round.
 
-    `repeats` replaces every suite's number of rounds. `threads` applies to the CPU; without it a job uses what its
-    suite gives, else all cores allowed. `project` turns jobs of the job clock into steady ones of the same length (not
-    one with pre-training: its two phases have different steps). A cell that its device cannot do is planned too, and
-    its worker reports why not. A `world` swept together with `all` ends at what there is. `copies` (a number or `all`)
-    plans every job as so many copies at once, each on a separate device or separate cores, and no job of several ranks.
-    With `nodes` a job of several ranks has equally many on each of so many machines like this one.
+    A cell that two suites share is planned once. `repeats` replaces every suite's number of rounds. `threads` applies
+    to the CPU; without it a job uses what its suite gives, else all cores allowed. `project` turns jobs of the job
+    clock into steady ones of the same length (not one with pre-training: its two phases have different steps). A cell
+    that its device cannot do is planned too, and its worker reports why not. A `world` swept together with `all` ends
+    at what there is. `copies` (a number or `all`) plans every job as so many copies at once, each on a separate device
+    or separate cores, and no job of several ranks. With `nodes` a job of several ranks has equally many on each of so
+    many machines like this one.
 
     Raises UsageError for an invalid filter, a projection from too few rounds, or more processes than there is room for.
     """
@@ -115,7 +116,10 @@ def make_projection_job(job: Job) -> Job:
 
 
 def round_seeds(seed: int, rounds: int) -> tuple[int, ...]:
-    """Draw one seed per round, all different, below 2^31; the first n do not depend on how many follow."""
+    """Draw one seed per round, all different, below 2^31.
+
+    The first n do not depend on how many follow.
+    """
     source = random.Random(f"cnnbench seeds {seed}")
     seeds: dict[int, None] = {}
     while len(seeds) < rounds:
@@ -264,7 +268,10 @@ def count_capacity(device: Device, devices: Sequence[Device], machine: Machine) 
 
 
 def select_devices(job: Job, devices: Sequence[Device]) -> tuple[Device, ...]:
-    """Select this machine's devices for the processes of a job, the job's own first; empty for a CPU job."""
+    """Select this machine's devices for the processes of a job, the job's own first.
+
+    Empty for a CPU job.
+    """
     lead = next((device for device in devices if device.id == job.device), None)
     if lead is None or lead.kind == "cpu":
         return ()
@@ -273,7 +280,10 @@ def select_devices(job: Job, devices: Sequence[Device]) -> tuple[Device, ...]:
 
 
 def find_capacity_error(job: Job, capacity: int, machine: Machine) -> str | None:
-    """Explain why so many processes do not fit (too few devices or cores, or an uneven batch); None if they do."""
+    """Explain why so many processes do not fit (too few devices or cores, or an uneven batch).
+
+    None if they do.
+    """
     what = "ranks" if job.world > 1 else "copies"
     here = job.processes // job.nodes
     if job.processes % job.nodes:
@@ -308,7 +318,10 @@ SET_BY_OPTIONS = {
 
 
 def parse_settings(texts: Sequence[str], workload: Workload) -> dict[str, Scalar]:
-    """Parse `key=value` texts with the keys of a suite's job. Raises UsageError with what is wrong and what is allowed."""
+    """Parse `key=value` texts with the keys of a suite's job.
+
+    Raises UsageError with what is wrong and what is allowed.
+    """
     known = {name: key for name, key in keys_for(workload).items() if name not in SET_BY_OPTIONS}
     found = {}
     for text in texts:

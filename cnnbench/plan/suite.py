@@ -1,4 +1,4 @@
-"""Suites: TOML files that declare what to time. A name or a path goes in; a `Suite`, or every mistake at once, comes out.
+"""Suites: TOML files that declare what to time. A name or path goes in; a `Suite`, or every mistake, comes out.
 
 ```toml
 description = "One line."
@@ -115,7 +115,10 @@ def suite_names() -> tuple[str, ...]:
 
 
 def find_suite(text: str) -> Path:
-    """Find the file of a shipped suite, or take the text as a path. Raises SuiteError with the names there are."""
+    """Find the file of a shipped suite, or take the text as a path.
+
+    Raises SuiteError with the names there are.
+    """
     names = suite_names()
     if text in names:
         return suites_dir() / f"{text}.toml"
@@ -229,7 +232,10 @@ def _read_job(place: str, table: object, folder: Path) -> tuple[JobSpec | None, 
 def _read_keys(
     table: Mapping[str, Any], known: Mapping[str, Key], workload: Workload | None
 ) -> tuple[dict[str, Choices], list[str]]:
-    """Read the choices of every known key, and list the mistakes; without a workload its own words are not checked."""
+    """Read the choices of every known key, and list the mistakes.
+
+    Without a workload its own words are not checked.
+    """
     choices = {}
     problems = []
     for name, value in table.items():

@@ -1,4 +1,4 @@
-"""What a check compares, decided before its first block: the jobs of both arms, and how each arm's worker is started."""
+"""What a check compares, decided before its first block: the jobs of both arms, and how each worker is started."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ class PairedJobs:
 
 
 def read_settings(arm: Arm, texts: Sequence[str]) -> dict[str, str]:
-    """Parse `key=value` texts. Raises UsageError for a malformed text, or a key that changes the work itself."""
+    """Parse `key=value` texts.
+
+    Raises UsageError for a malformed text, or a key that changes the work itself.
+    """
     found = {}
     choices = f"choose from {', '.join(FIELDS_WAIVED_BY_SETTING)}"
     for text in texts:
@@ -67,7 +70,10 @@ def read_settings(arm: Arm, texts: Sequence[str]) -> dict[str, str]:
 
 
 def pair_jobs(jobs: Sequence[Job], base: ArmSettings, head: ArmSettings, cores: int) -> PairedJobs:
-    """Make the jobs that each arm does. Raises UsageError for impossible values, or jobs that cannot be paired."""
+    """Make the jobs that each arm does.
+
+    Raises UsageError for impossible values, or jobs that cannot be paired.
+    """
     if not jobs:
         raise UsageError("no job is left to check: -k matches none of the suite's")
     ordered = sorted(jobs, key=describe_job)
@@ -185,7 +191,10 @@ def make_block_design(header: CheckHeader, data_dir: Path | None, device_uuid: s
 
 
 def require_same_software(old: CheckHeader, sides: Mapping[Arm, ArmRecord]) -> None:
-    """Check that each arm's software is what the first blocks were measured with; raises ComparisonError otherwise."""
+    """Check that each arm's software is what the first blocks were measured with.
+
+    Raises ComparisonError otherwise.
+    """
     for arm, side in sides.items():
         before, now = (each.software.model_dump() for each in (getattr(old, arm), side))
         if changed := [f"{key}: {before[key]} then, {now[key]} now" for key in before if before[key] != now[key]]:

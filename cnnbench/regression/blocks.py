@@ -94,8 +94,9 @@ def control_ratio(base: JobRun, head: JobRun, mode: Schedule) -> float:
 def compute_differences(
     header: CheckHeader, blocks: Sequence[PairRecord], jobs: Sequence[int]
 ) -> dict[MetricSeries, list[float]]:
-    """Compute d of each of these blocks, in order, by series; each block has all of the jobs. The requested metric is
-    gated.
+    """Compute d of each of these blocks, in order, by series; each block has all of the jobs.
+
+    The requested metric is gated.
     """
     found = {}
     for job in jobs:
@@ -128,10 +129,10 @@ def explain_drop(header: CheckHeader, block: PairRecord) -> str | None:
 
 
 def reason_to_drop(spans: Sequence[Span], control: float, limits: DropLimits) -> str | None:
-    """Explain why the machine's state drops a block; None if it does not. Unknown values drop nothing.
+    """Explain why the machine's state drops a block; None if it does not.
 
-    `spans` are those of both arms together, so that neither alone can drop it: exchanging the arms changes nothing.
-    `control` is the log of the control loop's time beside head over beside base.
+    Unknown values drop nothing. `spans` are those of both arms together, so that neither alone can drop it: exchanging
+    the arms changes nothing. `control` is the log of the control loop's time beside head over beside base.
     """
     wall = sum(span.wall_seconds for span in spans)
     for before, after, counter, whole, most in (
@@ -157,7 +158,10 @@ def reason_to_drop(spans: Sequence[Span], control: float, limits: DropLimits) ->
 
 
 def require_equal_work(header: CheckHeader, block: PairRecord) -> None:
-    """Check that the arms did the same work, except for what was declared different; raises ComparisonError otherwise."""
+    """Check that the arms did the same work, except for what was declared different.
+
+    Raises ComparisonError otherwise.
+    """
     waived = {name for key in header.declared for name in FIELDS_WAIVED_BY_SETTING[key].split()}
     for job in sorted(block.base):
         base, head = block.base[job].work, block.head[job].work
@@ -167,10 +171,10 @@ def require_equal_work(header: CheckHeader, block: PairRecord) -> None:
 
 
 def find_unequal_work(base: WorkDone, head: WorkDone, final_loss_band: float | None = None) -> tuple[str, ...]:
-    """List everything in which the arms did not do the same work, one line each; empty if they did.
+    """List everything in which the arms did not do the same work, one line each.
 
-    `final_loss_band` is the calibrated largest relative difference of two final losses of one revision; None skips that
-    comparison.
+    Empty if they did. `final_loss_band` is the calibrated largest relative difference of two final losses of one
+    revision; None skips that comparison.
     """
     found = [
         f"{name}: head {units.count(ours)}, base {units.count(its)}"
@@ -208,5 +212,8 @@ def _find_unequal_losses(base: WorkDone, head: WorkDone, final_loss_band: float 
 
 
 def _is_close(one: float, other: float, tolerance: float) -> bool:
-    """Check that two losses differ by at most a share of the larger; a loss that is not finite is close to nothing."""
+    """Check that two losses differ by at most a share of the larger.
+
+    A loss that is not finite is close to nothing.
+    """
     return math.isfinite(one) and math.isclose(one, other, rel_tol=tolerance)

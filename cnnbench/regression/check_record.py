@@ -133,7 +133,10 @@ def journal_path(path: Path) -> Path:
 
 
 def begin_journal(path: Path, header: CheckHeader) -> Journal:
-    """Create the journal of the record `path`. Raises LedgerError if there is one already, or it cannot be written."""
+    """Create the journal of the record `path`.
+
+    Raises LedgerError if there is one already, or it cannot be written.
+    """
     part = journal_path(path)
     if part.exists():
         raise LedgerError(f"{part}: an unfinished check is there; go on with --resume, or delete it")
@@ -143,7 +146,10 @@ def begin_journal(path: Path, header: CheckHeader) -> Journal:
 
 
 def reopen_journal(path: Path) -> tuple[Journal, CheckHeader, tuple[PairRecord, ...]]:
-    """Open the journal of the record `path` to resume it. Raises LedgerError if there is none or its check still runs."""
+    """Open the journal of the record `path` to resume it.
+
+    Raises LedgerError if there is none or its check still runs.
+    """
     part = journal_path(path)
     if not part.exists():
         raise LedgerError(f"{part}: no unfinished check to resume; start it without --resume")
@@ -166,7 +172,10 @@ def reopen_journal(path: Path) -> tuple[Journal, CheckHeader, tuple[PairRecord, 
 
 
 def save_record(path: Path, record: CheckRecord) -> None:
-    """Write the record whole, on disk before its name is there, then remove the journal. Raises FileError."""
+    """Write the record whole, on disk before its name is there, then remove the journal.
+
+    Raises FileError.
+    """
     save_file(path, to_bytes(record), make_folder=True)
     with contextlib.suppress(OSError):
         journal_path(path).unlink()
@@ -180,9 +189,10 @@ def to_bytes(record: CheckRecord) -> bytes:
 
 
 def replace_ending(content: bytes, record: CheckRecord) -> bytes:
-    """Replace the ending in the document `content` by the record's; a document in another layout is written again.
+    """Replace the ending in the document `content` by the record's.
 
-    Header and blocks stay byte for byte, whichever version wrote them: a field that jobs have got since is not added.
+    A document in another layout is written again. Header and blocks stay byte for byte, whichever version wrote them: a
+    field that jobs have got since is not added.
     """
     before, mark, _ = content.rpartition(_BEFORE_ENDING.encode())
     if not mark:

@@ -85,7 +85,7 @@ class SeriesFinding:
 
 @dataclass(frozen=True)
 class Continue:
-    """A request for blocks, up to `blocks` valid ones: in the screening of every series, else fresh ones of `series`."""
+    """A request for blocks, up to `blocks` valid ones: of every series in screening, else fresh ones of `series`."""
 
     blocks: int
     series: tuple[MetricSeries, ...] = ()
@@ -114,7 +114,10 @@ Observations = Mapping[MetricSeries, Sequence[float]]
 
 
 def compute_log_ratio(head_seconds: float, base_seconds: float) -> float:
-    """Compute d of one block, above 0 if head is slower. Raises ValueError for times that are not positive and finite."""
+    """Compute d of one block, above 0 if head is slower.
+
+    Raises ValueError for times that are not positive and finite.
+    """
     if not all(0 < seconds < math.inf for seconds in (head_seconds, base_seconds)):
         raise ValueError(f"head {head_seconds!r} s over base {base_seconds!r} s: both must be positive and finite")
     return math.log(head_seconds) - math.log(base_seconds)

@@ -60,8 +60,9 @@ class CheckPlan:
 
     @property
     def log_tolerance(self) -> float:
-        """log(1 + tolerance), which d is compared with; faster is measured by the same factor, so the arms may be
-        swapped.
+        """log(1 + tolerance), which d is compared with.
+
+        Faster is measured by the same factor, so the arms may be swapped.
         """
         return math.log1p(self.tolerance)
 
@@ -111,7 +112,10 @@ def make_check_plan(tolerance: float, max_blocks: int | None = None) -> CheckPla
 
 
 def evaluate_look(log_ratios: Float64Array, look: Look, plan: CheckPlan) -> LookFlags:
-    """Evaluate this look at d, shape (..., at least look.blocks); blocks after the look are not read."""
+    """Evaluate this look at d, shape (..., at least look.blocks).
+
+    Blocks after the look are not read.
+    """
     averages = walsh_averages(log_ratios[..., : look.blocks])
     return LookFlags(
         passes=_is_significant(averages >= plan.log_tolerance, look.blocks, plan.pass_alpha),
@@ -150,7 +154,10 @@ def screen_checks(log_ratios: Float64Array, plan: CheckPlan) -> ScreenedChecks:
 
 
 def append_mean(log_ratios: Float64Array) -> Float64Array:
-    """Append the geometric mean of several jobs to d of shape (checks, jobs, blocks); one job stays as it is."""
+    """Append the geometric mean of several jobs to d of shape (checks, jobs, blocks).
+
+    One job stays as it is.
+    """
     if log_ratios.shape[1] == 1:
         return log_ratios
     return np.concatenate([log_ratios, log_ratios.mean(axis=1, keepdims=True)], axis=1)
@@ -195,6 +202,9 @@ def _simulate_excess(unit: CheckPlan) -> float | None:
 
 
 def _is_significant(counted: BoolArray, blocks: int, alpha: float | None) -> BoolArray:
-    """Test at `alpha` whether few enough Walsh averages are on the wrong side; without a level, never significant."""
+    """Test at `alpha` whether few enough Walsh averages are on the wrong side.
+
+    Without a level, never significant.
+    """
     limit = -1 if alpha is None else critical_value(blocks, alpha)
     return np.asarray(np.count_nonzero(counted, axis=-1) <= limit)

@@ -132,7 +132,10 @@ class NoiseProfile(Frozen):
 
 
 def profile_path(results: Path, machine_id: str, suite: str) -> Path:
-    """Name the file `results/<machine>/noise/<suite>.json`, beside the ledgers, so that it can be committed with them."""
+    """Name the file `results/<machine>/noise/<suite>.json`.
+
+    It is beside the ledgers, so that it can be committed with them.
+    """
     return results / machine_id / "noise" / f"{suite}.json"
 
 
@@ -146,7 +149,10 @@ def stored_profile_path(results: Path, machine_id: str, suite: str) -> Path:
 
 
 def conclude_calibration(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
-    """Make the record of an A/A recording: raw blocks, and which did not count. Raises what `sort_blocks` raises."""
+    """Make the record of an A/A recording: raw blocks, and which did not count.
+
+    Raises what `sort_blocks` raises.
+    """
     ending = CheckEnding(outcome="calibrated", exit_code=0, dropped=sort_blocks(header, blocks)[1])
     return CheckRecord(header=header, blocks=tuple(blocks), ending=ending)
 
@@ -298,7 +304,10 @@ def load_profile(path: Path, machine: Machine, suite_digest: str, now: datetime)
 
 
 def explain_insensitivity(profile: NoiseProfile, plan: CheckPlan) -> str | None:
-    """Explain that this plan would not find twice the tolerance on this machine; None if it would."""
+    """Explain that this plan would not find twice the tolerance on this machine.
+
+    None if it would.
+    """
     found = compute_detectable_effect(profile.worst_spread, plan)
     if found is not None and found <= math.log1p(2 * plan.tolerance):
         return None

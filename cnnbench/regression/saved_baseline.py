@@ -87,7 +87,10 @@ class SavedBaseline:
 
 
 def check_name(name: str) -> str:
-    """Return the name if it has only letters, digits, dots, dashes and underscores. Raises UsageError for any other."""
+    """Return the name if it has only letters, digits, dots, dashes and underscores.
+
+    Raises UsageError for any other.
+    """
     if not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 1}}}", name):
         raise UsageError(
             f"baseline name {name!r}: write 1 to {MAX_NAME_LENGTH} letters, digits, dots, dashes or underscores, "
@@ -97,8 +100,9 @@ def check_name(name: str) -> str:
 
 
 def find_clean_commit(run: RunHeader) -> str | None:
-    """Find the commit whose code ran; None if there is none, or files were changed since it. A branch or tag does not
-    count.
+    """Find the commit whose code ran; None if there is none, or files were changed since it.
+
+    A branch or tag does not count.
     """
     named = run.software.git_commit or ""
     whole = re.fullmatch("[0-9a-f]{40}(?:[0-9a-f]{24})?", named)
@@ -106,7 +110,10 @@ def find_clean_commit(run: RunHeader) -> str | None:
 
 
 def read_median_step(process: Process) -> float | None:
-    """Read the median step in seconds of a process that ended well; None for any other, which no baseline keeps."""
+    """Read the median step in seconds of a process that ended well.
+
+    None for any other, which no baseline keeps.
+    """
     seconds = 0.0 if process.metrics is None else process.metrics.median_step_seconds
     return seconds if 0 < seconds < math.inf else None
 
@@ -178,7 +185,10 @@ class NamedRun:
 
 
 def read_entries(results: Path, machine_id: str) -> dict[str, BaselineEntry]:
-    """Read the names of a machine; empty if there is no file. Raises LedgerError for a file that cannot be understood."""
+    """Read the names of a machine; empty if there is no file.
+
+    Raises LedgerError for a file that cannot be understood.
+    """
     path = results / machine_id / FILE_NAME
     try:
         return TypeAdapter(dict[str, BaselineEntry]).validate_python(tomllib.loads(path.read_bytes().decode()))
@@ -241,8 +251,9 @@ def save_baseline(results: Path, baseline: SavedBaseline, ledgers: Sequence[Ledg
 
 
 def list_names(results: Path, start: str = "") -> list[tuple[str, str]]:
-    """List machine and name of every baseline, for machines whose id begins with `start`. Raises LedgerError for a
-    broken file.
+    """List machine and name of every baseline, for machines whose id begins with `start`.
+
+    Raises LedgerError for a broken file.
     """
     machines = sorted(path.parent.name for path in results.glob(f"*/{FILE_NAME}"))
     return [(each, name) for each in machines if each.startswith(start) for name in sorted(read_entries(results, each))]
@@ -281,7 +292,10 @@ def load_baseline(
 
 
 def find_run(folder: Path, run_id: str, sha256: str) -> NamedRun:
-    """Find the run's ledger in the machine's folder; of several copies an unchanged one, if there is one."""
+    """Find the run's ledger in the machine's folder.
+
+    If there are several copies, prefer an unchanged one.
+    """
     found = NamedRun(run_id, sha256, "is not there")
     for path in sorted(folder.rglob(f"{run_id}.jsonl")) if _PATH_PART.fullmatch(run_id) else ():
         try:

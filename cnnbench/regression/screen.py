@@ -103,7 +103,10 @@ class ScreeningResult:
 
     @property
     def exit_code(self) -> ExitCode:
-        """1 changed, 3 not comparable, 5 missing, 4 too few runs, in this order; 0 within, or only suspicious."""
+        """1 changed, 3 not comparable, 5 missing, 4 too few runs, in this order.
+
+        It is 0 within, or only suspicious.
+        """
         return worst_exit_code(_CODES.get(found.status, ExitCode.DONE) for found in self.findings)
 
     @property
@@ -114,12 +117,18 @@ class ScreeningResult:
 
     @property
     def commits(self) -> tuple[str | None, str | None]:
-        """The clean commits of the baseline's newest run and of this one; None for a run without one."""
+        """The clean commits of the baseline's newest run and of this one.
+
+        None for a run without one.
+        """
         return find_clean_commit(self.baseline.newest), find_clean_commit(self.run)
 
     @property
     def obstacle(self) -> str | None:
-        """Why the run's code cannot be measured beside the baseline's, as far as the records show; None if it may be."""
+        """Why the run's code cannot be measured beside the baseline's, as far as the records show.
+
+        None if it may be.
+        """
         base, head = self.commits
         if base is None:
             return (
@@ -159,9 +168,10 @@ def worst_exit_code(codes: Iterable[ExitCode]) -> ExitCode:
 
 
 def screen_run(baseline: SavedBaseline, run: RunHeader, processes: Sequence[Process]) -> ScreeningResult:
-    """Compare the processes of one run with the baseline, row by row; their order does not matter.
+    """Compare the processes of one run with the baseline, row by row.
 
-    A run that belongs to the baseline counts as within its times: it was accepted when the baseline was saved.
+    Their order does not matter. A run that belongs to the baseline counts as within its times: it was accepted when the
+    baseline was saved.
     """
     ordered = sorted(processes, key=attrgetter("job.round", "index", "attempt"))
     absent = {row.job.row_key: row for row in sorted(baseline.rows, key=attrgetter("job.row_key"))}
@@ -172,8 +182,8 @@ def screen_run(baseline: SavedBaseline, run: RunHeader, processes: Sequence[Proc
         unknown = BaselineRow(job, members[0].conditions, (), None)
         findings += _screen_row(job, rows.get(row_key, unknown), members)
         absent.pop(row_key, None)
-    # The same command should measure the rows of its stored runs again. Suites have today's names, so that a renamed one still
-    # expects its former rows.
+    # The same command should measure the rows of its stored runs again. Suites have today's names, so that a renamed
+    # one still expects its former rows.
     commands = {
         each.run_id: ([current_suite_name(suite) for suite in sorted(each.suites)], each.options)
         for each in (*baseline.runs, run)
@@ -209,7 +219,10 @@ def _screen_row(job: Job, row: BaselineRow, members: Sequence[Process]) -> Itera
 
 
 def _screen_step(job: Job, row: BaselineRow, good: Sequence[Process]) -> MetricResult:
-    """Compare the median step with the next run's range; every run contributes as many processes as the smallest has."""
+    """Compare the median step with the next run's range.
+
+    Every run contributes as many processes as the smallest has.
+    """
     found = step_range(row, len(good))
     value = geometric(_list_median_steps(good[: found.processes if found else None])).value
     if found is None:
@@ -222,7 +235,10 @@ def _screen_step(job: Job, row: BaselineRow, good: Sequence[Process]) -> MetricR
 
 
 def step_range(row: BaselineRow, processes: int | None = None) -> Prediction | None:
-    """Predict the range of the next run's median step if it has so many processes; None below 8 stored runs."""
+    """Predict the range of the next run's median step if it has so many processes.
+
+    None below 8 stored runs.
+    """
     return predict_next_run([_list_median_steps(run) for run in row.runs], processes)
 
 
@@ -241,7 +257,10 @@ EXACT_METRICS: Mapping[str, Callable[[Process], int | None]] = {
 
 
 def list_stored_counts(metric: str, row: BaselineRow) -> list[int]:
-    """List the values of the stored runs; model FLOPs as they were counted when the baseline was saved."""
+    """List the values of the stored runs.
+
+    Model FLOPs as they were counted when the baseline was saved.
+    """
     if metric == FLOPS:
         return [] if row.step_flops is None else [row.step_flops]
     return _list_counts(metric, row.processes)
@@ -252,7 +271,10 @@ def _list_counts(metric: str, processes: Sequence[Process]) -> list[int]:
 
 
 def _screen_exact_metric(job: Job, metric: str, row: BaselineRow, good: Sequence[Process]) -> Iterator[MetricResult]:
-    """Compare the run's value farthest outside the stored ones with them; yield nothing if neither has any."""
+    """Compare the run's value farthest outside the stored ones with them.
+
+    Yield nothing if neither has any.
+    """
     before, now = list_stored_counts(metric, row), _list_counts(metric, good)
     if not before:
         if now:
@@ -269,7 +291,10 @@ def _screen_exact_metric(job: Job, metric: str, row: BaselineRow, good: Sequence
 
 
 def _screen_accuracy(job: Job, row: BaselineRow, good: Sequence[Process]) -> Iterator[MetricResult]:
-    """Compare the mean over the run's processes with the band; yield nothing if accuracy was never measured."""
+    """Compare the mean over the run's processes with the band.
+
+    Yield nothing if accuracy was never measured.
+    """
     runs, now = _list_tested_runs(row), _list_tests(good)
     if not runs:
         return

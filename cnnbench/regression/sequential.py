@@ -33,7 +33,7 @@ MAX_DROPPED_SHARE = 0.3
 
 @dataclass(frozen=True)
 class NextBlock:
-    """A request for another block of these jobs in this stage, towards `blocks` valid ones, of which there are `valid`."""
+    """A request for another block of these jobs in this stage; there are `valid` of the `blocks` valid ones needed."""
 
     stage: PhaseName
     jobs: tuple[int, ...]
@@ -125,7 +125,10 @@ def reject_failures(blocks: Sequence[PairRecord]) -> None:
 def _cut_plan_to_time(
     header: CheckHeader, blocks: Sequence[PairRecord], counted: Sequence[PairRecord]
 ) -> tuple[CheckPlan, bool]:
-    """Cut the plan after the first look that came when the time was used up; also return whether there was one."""
+    """Cut the plan after the first look that came when the time was used up.
+
+    Also return whether there was one.
+    """
     plan = header.plan
     for place, look in enumerate(plan.looks, start=1):
         if header.max_minutes is None or look.blocks > len(counted):
@@ -153,8 +156,9 @@ def measure_blocks(
     report: BlockReporter,
     find_next: BlockFinder = find_answer,
 ) -> tuple[PairRecord, ...]:
-    """Continue measuring from these blocks to the end. Every block is on disk before it is judged; an interrupt loses
-    none.
+    """Continue measuring from these blocks to the end.
+
+    Every block is on disk before it is judged; an interrupt loses none.
     """
     done = list(blocks)
     while isinstance(next_block := find_next(header, done), NextBlock):
@@ -166,7 +170,10 @@ def measure_blocks(
 
 
 def conclude(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
-    """Make the record of a check that has ended, with or without a verdict. Raises LedgerError if it has not ended."""
+    """Make the record of a check that has ended, with or without a verdict.
+
+    Raises LedgerError if it has not ended.
+    """
     try:
         judged = next_step(header, blocks)
     except ENDED_WITHOUT_VERDICT as error:

@@ -49,14 +49,20 @@ def tail_probability(n: int, w: int) -> float:
 
 
 def critical_value(n: int, alpha: float) -> int:
-    """Find the largest w with P(W <= w) <= alpha; -1 if even W = 0, with probability 2^-n, is likelier than that."""
+    """Find the largest w with P(W <= w) <= alpha.
+
+    It is -1 if even W = 0, with probability 2^-n, is likelier than that.
+    """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha {alpha} is not between 0 and 1")
     return sum(count <= alpha * (1 << n) for count in accumulate(count_sign_vectors(n))) - 1
 
 
 def walsh_averages(d: ArrayLike) -> Float64Array:
-    """Compute the n(n+1)/2 averages of two differences, each with itself too, along the last axis; unordered."""
+    """Compute the n(n+1)/2 averages of two differences, each with itself too, along the last axis.
+
+    They are unordered.
+    """
     values = np.asarray(d, dtype=np.float64)
     first, second = np.triu_indices(values.shape[-1])
     return np.asarray((values[..., first] + values[..., second]) / 2)

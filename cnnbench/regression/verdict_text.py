@@ -63,15 +63,19 @@ class VerdictContext:
 
 
 def format_verdict(verdict: Verdict, controls: Mapping[str, float]) -> tuple[str, ...]:
-    """Format the verdict, then one line for each series; `controls` are the control loop's log ratios by job."""
+    """Format the verdict, then one line for each series.
+
+    `controls` are the control loop's log ratios by job.
+    """
     heading = HEADINGS[verdict.decision].format(tolerance=format_tolerance(verdict.plan))
     return heading, *(format_finding(each, verdict.plan, controls.get(each.series.job)) for each in verdict.findings)
 
 
 def format_finding(finding: SeriesFinding, plan: CheckPlan, control: float | None = None) -> str:
-    """Format a series: `mnist-cnn/cpu: 8 of 8 pairs slower than +5 %; estimate +9.3 % [7.8, 10.9]; control +0.1 %`.
+    """Format a series: `mnist-cnn/cpu: 8 of 8 pairs slower than +5 %; estimate +9.3 % [7.8, 10.9]`.
 
-    A series that passed adds what would have been found, one that neither passed nor regressed that it is undecided.
+    A series that passed adds what would have been found, an undecided one that it is undecided; then the control
+    follows.
     """
     parts = [
         f"{finding.slower} of {finding.blocks} pairs slower than {format_tolerance(plan)}",

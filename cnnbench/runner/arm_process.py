@@ -148,7 +148,10 @@ class ArmProcess:
         self._stderr.close()
 
     def _receive(self, part: str, kind: type[_Part]) -> _Part:
-        """Wait for the answer and return that part of it, which is present unless the worker failed or misunderstood."""
+        """Wait for the answer and return the named part of it.
+
+        Raises ArmError if the worker failed or misunderstood.
+        """
         line = self._read_line()
         try:
             answer = WorkerResponse.model_validate_json(line)

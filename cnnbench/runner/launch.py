@@ -105,8 +105,9 @@ def build_environment(job: Job, device: Device | None, devices: Sequence[Device]
 
 
 def launch(job: Job, options: LaunchOptions, on_progress: OnProgress = lambda message: None) -> WorkerExit:
-    """Run one job in a fresh process and return when its whole tree is gone. KeyboardInterrupt ends the tree and passes
-    on.
+    """Run one job in a fresh process and return when its whole tree is gone.
+
+    KeyboardInterrupt ends the tree and passes on.
     """
     chosen = build_environment(job, options.device, options.devices)
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder, contextlib.ExitStack() as stack:
@@ -191,10 +192,10 @@ def run_profile(
 
 
 def build_paired_environment(jobs: Sequence[Job], device: Device | None, folders: Sequence[Path]) -> dict[str, str]:
-    """Build the variables set for an arm's worker, which does all jobs in turn; `folders` are searched for packages
-    first.
+    """Build the variables set for an arm's worker, which does all jobs in turn.
 
-    OMP_NUM_THREADS is the most that a job asks for; each job then sets its own number. Strings hash alike in both arms.
+    `folders` are searched for packages first. OMP_NUM_THREADS is the most that a job asks for; each job then sets its
+    own number. Strings hash alike in both arms.
     """
     threads = max(job.threads or 0 for job in jobs) or None
     chosen = build_environment(jobs[0].model_copy(update={"threads": threads}), device)
@@ -203,8 +204,9 @@ def build_paired_environment(jobs: Sequence[Job], device: Device | None, folders
 
 
 def complete_environment(chosen: Mapping[str, str]) -> dict[str, str]:
-    """Build the complete environment of a worker: the user's, without what would silently change the measurement, plus
-    `chosen`.
+    """Build the complete environment of a worker.
+
+    It is the user's, without what would silently change the measurement, plus `chosen`.
     """
     dropped = {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONPROFILEIMPORTTIME", *HELD_ALLOCATOR}
     return {name: value for name, value in os.environ.items() if name not in dropped} | dict(chosen)
@@ -213,7 +215,10 @@ def complete_environment(chosen: Mapping[str, str]) -> dict[str, str]:
 def _wait(
     process: subprocess.Popen[bytes], pipe: int, started_ns: int, options: LaunchOptions, on_progress: OnProgress
 ) -> Outcome | None:
-    """Sleep until the worker ends (None) or a limit is passed (the outcome); pass on its messages."""
+    """Sleep until the worker ends (None) or a limit is passed (the outcome).
+
+    Passes on its messages meanwhile.
+    """
     with watch_process(process.pid, pipe) as selector:
         last_word, pending = time.monotonic_ns(), b""
         timeout = math.inf if options.timeout_seconds is None else options.timeout_seconds
@@ -252,7 +257,10 @@ def _messages(lines: Sequence[bytes]) -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def watch_process(pid: int, pipe: int) -> Iterator[selectors.BaseSelector]:
-    """Select the pipe and the process's end (Linux); elsewhere only the pipe's end of file, which a child may delay."""
+    """Select the pipe and the process's end (Linux).
+
+    Elsewhere select only the pipe, whose end of file a child may delay.
+    """
     with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
         selector.register(pipe, selectors.EVENT_READ)
         with contextlib.suppress(AttributeError, OSError):
@@ -326,8 +334,9 @@ def read_tail(stream: Any) -> str | None:
 
 
 def count_oom_kills() -> int:
-    """Count the processes that the kernel's out-of-memory killer has ended since boot; 0 if the kernel does not report
-    it.
+    """Count the processes that the kernel's out-of-memory killer has ended since boot.
+
+    It is 0 if the kernel does not report it.
     """
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/vmstat").read_text().splitlines():

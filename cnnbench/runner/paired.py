@@ -88,9 +88,10 @@ def measure_pair(
     *,
     starting: Callable[[ArmCommand], ArmProcess] = ArmProcess,
 ) -> PairRecord:
-    """Measure one block of these jobs. If an arm fails, the block is invalid and has the failure; both processes end.
+    """Measure one block of these jobs.
 
-    KeyboardInterrupt ends both processes and passes on.
+    If an arm fails, the block is invalid and has the failure; both processes end. KeyboardInterrupt ends both processes
+    and passes on.
     """
     coins = draw_coins(design.seed, number, jobs, design.rounds)
     started_at, began = format_now(), time.monotonic()
@@ -124,7 +125,10 @@ def measure_pair(
 
 
 def perform_handshakes(start: MakeArmCommand) -> dict[Arm, Handshake]:
-    """Start both arms, read who they are, and end them. Raises ArmError if one cannot start or does not understand."""
+    """Start both arms, read who they are, and end them.
+
+    Raises ArmError if one cannot start or does not understand.
+    """
     with _run_arms("base", ARMS, start) as (_, heard):
         return heard
 
@@ -170,7 +174,10 @@ def _run_arms(
 def _measure_turns(
     design: PairDesign, coins: Coins, arms: Mapping[Arm, ArmProcess], runs: Mapping[Arm, dict[int, JobRun]]
 ) -> None:
-    """Let these arms, both or one alone, do all jobs; in each round the coin decides which arm is first."""
+    """Let these arms, both or one alone, do all jobs.
+
+    In each round the coin decides which arm is first.
+    """
     for arm, process in arms.items():
         process.send(design.setup(arm))
     for job in coins.job_order:

@@ -76,7 +76,10 @@ def resolve(repository: Repository, arm: Arm, ref: str) -> Revision:
 
 
 def snapshot(repository: Repository, scratch: Path) -> Revision:
-    """Commit the working tree as it is, with untracked files that git does not ignore; HEAD itself if nothing changed."""
+    """Commit the working tree as it is, with untracked files that git does not ignore.
+
+    HEAD itself if nothing changed.
+    """
     top, index = repository.top, scratch / "index"
     try:
         head = _git(top, "rev-parse", "--verify", "HEAD")
@@ -122,9 +125,9 @@ class Checkouts:
 def open_checkouts(
     cache: Path, repository: Repository | None, revisions: Mapping[Arm, Revision]
 ) -> Iterator[Checkouts]:
-    """Make the folders and remove them again; arms without a revision run this cnnbench. Raises WorkerError from git.
+    """Make the folders and remove them again; arms without a revision run this cnnbench.
 
-    Folders that a killed check left are removed first.
+    Raises WorkerError from git. Folders that a killed check left are removed first.
     """
     cache.mkdir(parents=True, exist_ok=True)
     remove_leftovers(cache)
@@ -183,7 +186,10 @@ def _remove(root: Path, repository: str | None) -> None:
 
 
 def _git(folder: Path, *arguments: str, before: tuple[str, ...] = ()) -> str:
-    """Run git and return its output. Raises CalledProcessError, or UsageError if git is not installed."""
+    """Run git and return its output.
+
+    Raises CalledProcessError, or UsageError if git is not installed.
+    """
     command = [*before, "git", "-C", str(folder), "-c", "core.hooksPath=/dev/null", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True)

@@ -125,11 +125,10 @@ def execute(
 
 
 def complete_options(options: LaunchOptions, item: PendingJob, header: RunHeader) -> LaunchOptions:
-    """Add the job's own device to the options; for several processes also the other devices, and where the launchers
-    join.
+    """Add the job's own device to the options.
 
-    The devices are among those that the run was to use. The rendezvous has a name that no other job has; if all
-    processes are on one machine there is none.
+    For several processes also add the other devices, and where the launchers join. The devices are among those that the
+    run was to use. The rendezvous has a name that no other job has; if all processes are on one machine there is none.
     """
     job, meeting = item.job, options.rendezvous
     device = next((each for each in header.machine.devices if each.id == job.device), None)

@@ -153,8 +153,9 @@ class Evaluation(Frozen):
     seconds: float
 
     def reaches(self, target: float) -> bool:
-        """Check that at least this share of the images is right; a millionth of an image allows for rounding of the
-        product.
+        """Check that at least this share of the images is right.
+
+        A millionth of an image allows for rounding of the product.
         """
         return self.correct >= target * self.images - 1e-6
 
@@ -229,7 +230,7 @@ class Energy(Frozen):
 
 
 class Communication(Frozen):
-    """Seconds of blocks of steps, alternating with and without the gradients' exchange between ranks (DDP's `no_sync`)."""
+    """Seconds of blocks of steps, alternating with and without the gradients' exchange of ranks (DDP's `no_sync`)."""
 
     steps_per_block: int
     with_seconds: tuple[float, ...]
@@ -361,7 +362,7 @@ class Record(Frozen):
 
 
 class WorkloadFacts(Frozen):
-    """A workload that cnnbench does not ship, for a reader who does not have it: every figure is based on its counts."""
+    """A workload that cnnbench does not ship, for a reader without it: every figure is based on its counts."""
 
     version: int
     title: str

@@ -220,8 +220,9 @@ class Job(Frozen):
 
     @property
     def kind(self) -> JobKind | None:
-        """Whether the whole job's time is measured, projected from steady steps, or as long as its target took; None if
-        there is no whole job.
+        """Whether the whole job's time is measured, projected from steady steps, or as long as its target took.
+
+        None if there is no whole job.
         """
         if self.timed_whole:
             return "measured"
@@ -256,7 +257,10 @@ class Job(Frozen):
 
     @property
     def job_steps(self) -> int | None:
-        """Optimiser steps of the whole job (lecture: 100 x 429 = 42,900); None if there is no whole job."""
+        """Optimiser steps of the whole job (lecture: 100 x 429 = 42,900).
+
+        None if there is no whole job.
+        """
         if self.epochs is None or self.steps_per_epoch is None:
             return None
         return self.epochs * self.steps_per_epoch
@@ -274,14 +278,20 @@ def plain_values(*groups: AxisGroup) -> Mapping[str, Any]:
 
 @cache
 def list_choices(name: str) -> tuple[Any, ...]:
-    """List the values that a field can have, in their order; empty if it takes any number or text."""
+    """List the values that a field can have, in their order.
+
+    Empty if it takes any number or text.
+    """
     annotation = Job.model_fields[name].annotation
     nested = [get_args(each) or (each,) for each in (get_args(annotation) or (annotation,))]
     return tuple(each for values in nested for each in values if not isinstance(each, type))
 
 
 def _canonical(job: Job, *left_out: AxisGroup) -> str:
-    """Serialize the job's values without those groups; fields of later schemas only if they are not plain."""
+    """Serialize the job's values without those groups.
+
+    Fields of later schemas only if they are not plain.
+    """
     usual = plain_values(*(group for group in get_args(AxisGroup) if group not in left_out))
     kept = {
         name: value for name, plain in usual.items() if (value := getattr(job, name)) != plain or AXES[name].since == 1
