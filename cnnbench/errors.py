@@ -24,7 +24,7 @@ class ExitCode(IntEnum):
     FINDING = (
         1,
         "a finding: a regression was confirmed, an audit disagrees, two copies of a run differ, a mode learns worse, "
-        "a node is not like its equals",
+        "a node differs from its equals",
     )
     USAGE = 2, "wrong usage or invalid input: an unknown name, a broken file, a place that cannot be written"
     UNFIT = 3, "not comparable, or a machine (or a device asked for) unfit for measuring"
@@ -36,7 +36,7 @@ class ExitCode(IntEnum):
     )
     INTERNAL_ERROR = 70, "an error in cnnbench itself; run again with `-v` for its traceback, and report it"
     INTERRUPTED = 130, "interrupted"
-    BROKEN_PIPE = 141, "whoever read the output left, as in `cnnbench show \\| head`"
+    BROKEN_PIPE = 141, "the reader of the output closed it, as in `cnnbench show \\| head`"
 
 
 class CnnbenchError(Exception):

@@ -115,12 +115,12 @@ def _to_gib(size: int) -> int:
 
 
 FACTS = (
-    Fact("machine", "machine", "machine.id", why="everything of it differs, not the one thing compared"),
+    Fact("machine", "machine", "machine.id", why="everything about it differs, not just what is compared"),
     Fact("processor", "processor", "device.name", why="the ratio is of two processors"),
     Fact("cpu", "CPU", "machine.cpu_name", ("table", "info")),
     Fact(
         "cores_allowed", "cores allowed", "machine.cores_allowed", ("table", "info"), _describe_cores,
-        why="threads without a core of their own wait for one",
+        why="threads without a free core wait for one",
     ),
     Fact("cores_logical", "logical cores", "machine.cores_logical", ("info",)),
     Fact(
@@ -134,7 +134,7 @@ FACTS = (
     Fact("turbo", "turbo", "machine.turbo", ("table", "condition", "info")),
     Fact(
         "hypervisor", "hypervisor", "machine.hypervisor", ("table", "info"), lambda host: host.machine.hypervisor or "none",
-        why="a virtual machine has neighbours nobody can see",
+        why="a virtual machine has neighbours that cannot be seen",
     ),
     Fact(
         "memory_gib", "memory", lambda host: _to_gib(host.machine.memory_bytes), ("table", "info"),

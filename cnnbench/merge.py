@@ -167,7 +167,7 @@ def _find_files(sources: Sequence[Path]) -> tuple[list[Path], dict[Path, str], t
                 real = path.resolve()
                 found[real] = min(path, found.get(real, path))
             else:
-                unusable[path] = f"{path}: no regular file, or a link that leads nowhere"
+                unusable[path] = f"{path}: not a regular file, or a link that leads nowhere"
     return sorted(found.values()), unusable, tuple(sorted(empty))
 
 
@@ -281,7 +281,7 @@ def _count_records(kind: Kind, path: Path, content: bytes, target: Path) -> tupl
     if len(headers) > 1:
         raise LedgerError(f"{path}: not one run: line {headers[1]} is another header; split the file there")
     if (ledger.header.machine.id, ledger.header.run_id) != (target.parent.name, target.stem):
-        raise LedgerError(f"{path}: another run than it was; merge again")
+        raise LedgerError(f"{path}: became another run while merging; merge again")
     return len(ledger.records), ledger.problems
 
 
@@ -320,7 +320,7 @@ def _describe_difference(one: LedgerCopy, other: LedgerCopy) -> str:
     number, (mine, theirs) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
     a, b = _parse_line(mine), _parse_line(theirs)
     if a is None or b is None:
-        how = "one is no JSON object" if (a is None) != (b is None) else "both are no JSON objects"
+        how = "one is not a JSON object" if (a is None) != (b is None) else "neither is a JSON object"
     else:
         names = sorted(name[:LONGEST_FIELD] for name in {*a, *b} if a.get(name) != b.get(name))
         how = ", ".join(names[:MOST_FIELDS]) + (" and more" if len(names) > MOST_FIELDS else "")

@@ -73,7 +73,7 @@ def place_label(job: Job) -> str:
 
     The allocator is named if it was not held.
     """
-    processes = _find_words(job, "ranks", order=(*_PROCESSES, ...), titles=True, told=("scaling",))
+    processes = _find_words(job, "ranks", order=(*_PROCESSES, ...), titles=True, omitted=("scaling",))
     return ", ".join((plain(job.device), *processes, *count_threads(job.threads), *_find_words(job, "place")))
 
 
@@ -142,7 +142,7 @@ def target_label(job: Job, protocol: int = PROTOCOL) -> str:
 
 def variant_label(job: Job) -> str:
     """Name how a step is computed and the network trained: `bf16, nhwc, compiled, adam xavier`."""
-    return ", ".join((step_label(job), _training(job), *_find_words(job, "network", told=("task", "optimizer"))))
+    return ", ".join((step_label(job), _training(job), *_find_words(job, "network", omitted=("task", "optimizer"))))
 
 
 def profile_title(job: Job) -> str:
@@ -154,7 +154,7 @@ def profile_variant(job: Job) -> str:
     """Name a rung of a profile: `reference`, `reference nhwc compiled`, or a tuned rung such as `native`."""
     if job.division != "reference":
         return job.execution
-    return " ".join(("reference", *_find_words(job, "compute", told=("precision", "loader", "loader_workers"))))
+    return " ".join(("reference", *_find_words(job, "compute", omitted=("precision", "loader", "loader_workers"))))
 
 
 def trace_file_name(job: Job, variant: str) -> str:
@@ -175,12 +175,12 @@ def short_name(job: Job, *, size: bool = False, batch: bool = False) -> str:
     return " ".join((plain(job.workload), *side, *images, *deviations(job, "precision"), job.precision))
 
 
-def deviations(job: Job, *unsaid: str) -> tuple[str, ...]:
+def deviations(job: Job, *omitted: str) -> tuple[str, ...]:
     """List, in words, how the job differs from the plain one of its workload and batch.
 
     Empty for the plain one.
     """
-    return _find_words(job, *_WORK, order=_SHORT_ORDER, told=unsaid)
+    return _find_words(job, *_WORK, order=_SHORT_ORDER, omitted=omitted)
 
 
 def chart_words(job: Job) -> tuple[str, ...]:
@@ -314,13 +314,13 @@ def _find_words(
     order: Sequence[Any] = (...,),
     titles: bool = False,
     stated: Collection[str] = (),
-    told: Collection[str] = (),
+    omitted: Collection[str] = (),
 ) -> tuple[str, ...]:
     """Find the words of the fields that are not plain.
 
     Words that several fields share appear once. They are in the order of `order`, in which `...` is the place of all
     fields that it does not list. With `titles` they are the words of a table's title, in which a field without any is
-    called by its name. `stated` fields are included even if they are plain, `told` ones never.
+    called by its name. `stated` fields are included even if they are plain, `omitted` ones never.
     """
     found: dict[str, str] = {}
     for name, usual in plain_values(*groups).items():
@@ -330,7 +330,7 @@ def _find_words(
         is_plain = name not in stated and (value == usual or _goes_without_saying(job, name))
         if titles and name == "final_evaluation" and value and _ends_unevaluated(job):
             is_plain, word = False, "final evaluation"
-        if name in told or is_plain or (word is None and not titles):
+        if name in omitted or is_plain or (word is None and not titles):
             continue
         text = plain(f"{name.replace('_', ' ')} {value}" if word is None else word.format(job))
         if text not in found.values():
@@ -363,20 +363,22 @@ def _describe(job: Job, training: tuple[str, ...]) -> str:
 
     It names what is trained on what, for how long, and every other field that is not plain.
     """
-    told = {"workload", "workload_version", "precision", "clock", *_LENGTH_TOLD[job.clock]}
-    told |= set() if job.job_steps is None else {"epochs", "steps_per_epoch"}
+    omitted = {"workload", "workload_version", "precision", "clock", *_LENGTH_FIELDS[job.clock]}
+    omitted |= set() if job.job_steps is None else {"epochs", "steps_per_epoch"}
     if job.workload == "gemm":
         head: tuple[str, ...] = (f"gemm v{job.workload_version}", "square matrices of random values")
-        told |= {"size", *_BLOCKS}
+        omitted |= {"size", *_BLOCKS}
     else:
         split = () if job.split is None else (f"{units.count(SPLIT_IMAGES[job.split])} images",)
         data = " ".join((_DATA[job.data], *split, "in order" if job.order == "sequential" else "shuffled"))
         head = (f"{plain(job.workload)} v{job.workload_version}", f"batch {job.batch_size}", *training, data)
-        told |= {"batch_size", "optimizer", "init", "data", "split", "order"}
-    return " · ".join((*head, *_length(job), *_find_words(job, *_WORK, order=_TITLE_ORDER, titles=True, told=told)))
+        omitted |= {"batch_size", "optimizer", "init", "data", "split", "order"}
+    return " · ".join(
+        (*head, *_length(job), *_find_words(job, *_WORK, order=_TITLE_ORDER, titles=True, omitted=omitted))
+    )
 
 
-_LENGTH_TOLD = {"steady": _BLOCKS, "job": (), "accuracy": ("target", "evaluate_every"), "recipe": ("recipe",)}
+_LENGTH_FIELDS = {"steady": _BLOCKS, "job": (), "accuracy": ("target", "evaluate_every"), "recipe": ("recipe",)}
 """The fields that `_length` describes, by clock."""
 
 

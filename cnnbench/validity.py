@@ -98,9 +98,9 @@ def _check_identities(job: Job, trial: Trial, process_seconds: float) -> list[st
         (timed > lived, f"blocks add up to {timed:.3f} s, the whole process lived {process_seconds:.3f} s"),
         (
             whole is not None and parts > whole * CLOCK_TOLERANCE,
-            f"{names} add up to {parts:.3f} s, the job clock says {clock:.3f} s",
+            f"{names} add up to {parts:.3f} s, the job clock measured {clock:.3f} s",
         ),
-        (clock > lived, f"the job clock says {clock:.3f} s, the process lived {process_seconds:.3f} s"),
+        (clock > lived, f"the job clock measured {clock:.3f} s, the process lived {process_seconds:.3f} s"),
         *(
             (
                 not 0 <= each.correct <= each.images or not each.images,
@@ -135,8 +135,8 @@ def _check_target(job: Job, trial: Trial, status: Status) -> list[str]:
         ),
         (len({each.images for each in evaluations}) > 1, "the evaluations are of different numbers of images"),
         (limit is not None and trial.steps > limit, f"{trial.steps} steps were timed, the epoch limit is {limit}"),
-        (early is not None, f"evaluation {early} of {len(evaluations)} reached the target, and training went on"),
-        (unlike, f"the last evaluation has {share}, the outcome says {status}"),
+        (early is not None, f"evaluation {early} of {len(evaluations)} reached the target, but training continued"),
+        (unlike, f"the last evaluation has {share}, the outcome is {status}"),
         (
             not unlike and not reached and limit is not None and trial.steps != limit // every * every,
             f"the target was missed after {trial.steps} steps, the epoch limit is {limit}",
@@ -156,7 +156,7 @@ def _check_gradients(job: Job, trial: Trial) -> list[str]:
     try:
         error = float(text)
     except ValueError:
-        return ["the tuned step was not held against the reference's"]
+        return ["the tuned step was not compared with the reference's"]
     wrong = f"the tuned step's gradients are off by {error:.1e}, at most {most:.0e} is rounding"
     return [] if error <= most else [wrong]  # NaN is wrong too
 

@@ -269,7 +269,7 @@ def test_a_record_that_ends_too_early_says_so():
         ({}, "no gated series"),
         ({replace(JOB, gated=False): [0.0]}, "no gated series"),
         ({JOB: [math.nan]}, "not a finite number"),
-        ({MetricSeries(GM): [0.0]}, "no job's name"),
+        ({MetricSeries(GM): [0.0]}, "cannot be a job's name"),
     ],
 )
 def test_what_cannot_be_decided_is_refused(observed, message):

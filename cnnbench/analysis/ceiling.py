@@ -134,8 +134,11 @@ def _with_ceiling(row: Row, product: Row | None) -> Row:
         code, remedy = "above-ceiling", "Measure the products again, in the same run."
         text = f"the step reaches {share.value:.0%} of the best matrix product measured on its device"
         if row.job.division != "reference":
-            code, remedy = "zeros-left-out", "Read its FLOP/s as the model's arithmetic a second, not as the device's."
-            text = f"the model's FLOPs come to {share.value:.0%} of the best matrix product: products with zeros are left out"
+            code, remedy = (
+                "zeros-left-out",
+                "Read its FLOP/s as the model's arithmetic per second, not as the device's.",
+            )
+            text = f"the model's FLOPs amount to {share.value:.0%} of the best matrix product: products with zeros are left out"
         row = row.with_doubt(Doubt(code, text, remedy))
     peak = rate and rate.scaled(devices)
     return replace(row, ceiling_flops_per_second=peak, ceiling_run_id=product.run_id, ceiling_share=share)

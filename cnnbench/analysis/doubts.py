@@ -70,7 +70,7 @@ def merge_row_doubts(per_process: Sequence[Sequence[Doubt]]) -> tuple[Doubt, ...
     processes = len(per_process)
     found = []
     if 0 < processes < PROCESSES_WANTED:
-        text = f"n={processes}: what another process would say is unknown"
+        text = f"n={processes}: how much processes differ is unknown"
         remedy = f"Repeat with at least {PROCESSES_WANTED} processes (-r {PROCESSES_WANTED})."
         found.append(Doubt("few-processes", text, remedy))
     by_code = defaultdict(list)
@@ -157,7 +157,7 @@ def unsuited_cpu(case: Case) -> Iterator[Doubt]:
     if threads > cores:
         yield Doubt("cores", f"{threads} threads on {cores} allowed cores", "Lower --threads, or allow more cores.")
     if machine.hypervisor is not None:
-        text = f"virtual machine ({machine.hypervisor}): {cores} cores among neighbours nobody can see"
+        text = f"virtual machine ({machine.hypervisor}): {cores} cores, with neighbours that cannot be seen"
         yield Doubt("hypervisor", text, "Compare only rows of one run, or measure on bare metal.")
     if machine.governor not in (None, "performance"):
         text = f"CPU frequency governor {machine.governor} on {cores} cores"
@@ -168,9 +168,13 @@ def page_faults(case: Case) -> Iterator[Doubt]:
     """Doubt a trial that takes memory from the kernel again in every step."""
     faults = (case.trial.minor_faults or 0) / (case.trial.steps or math.inf)
     if faults > FAULTS_PER_STEP:
-        held = "The allocator is held already: a smaller batch, or resident batches, take less memory anew."
+        held = "Use a smaller batch, or resident batches: the allocator is held already."
         remedy = held if case.job.allocator == "held" else 'Hold the allocator (allocator = "held", the default).'
-        yield Doubt("page-faults", f"{faults:,.0f} page faults a step; identical processes differ by 5-10 % so", remedy)
+        yield Doubt(
+            "page-faults",
+            f"{faults:,.0f} page faults per step, enough to make identical processes differ by 5-10 %",
+            remedy,
+        )
 
 
 def other_work(case: Case) -> Iterator[Doubt]:
@@ -180,7 +184,7 @@ def other_work(case: Case) -> Iterator[Doubt]:
         text = f"accuracy is on {test.images:,} synthetic digits, not MNIST"
         yield Doubt("synthetic", text, "Fetch MNIST (cnnbench data fetch) and run again.")
     if case.job.clock == "steady" and whole is not None and timed < whole:
-        text = f"the job's {whole:,} steps are projected from {timed:,} timed ones a process"
+        text = f"the job's {whole:,} steps are projected from {timed:,} timed ones per process"
         yield Doubt("projected", text, "Run the whole job (cnnbench run lecture) to measure it.")
 
 

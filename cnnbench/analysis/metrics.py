@@ -416,7 +416,7 @@ METRICS = (
         estimated=False,
         further={"peak_kind": lambda row: "theoretical", "peak_origin": "peak_origin"},
         gap="theoretical FLOP/s",
-        formula="machine/peaks: cores or SMs x FLOP a clock x rated clock, dense, for the row's precision",
+        formula="machine/peaks: cores or SMs x FLOP per clock x rated clock, dense, for the row's precision",
         reads="header.machine.devices",
     ),
     Metric(
@@ -594,7 +594,7 @@ METRICS = (
     ),
     _bytes(
         "activation_bytes_per_image",
-        "activations\nan image",
+        "activations\nper image",
         {"resources": 2},
         key="activations",
         read=lambda row: follow(find_workload(row.job), "activation_bytes_per_image"),
@@ -608,7 +608,7 @@ METRICS = (
     ),
     Metric(
         "energy_joules_per_image",
-        "energy\nan image",
+        "energy\nper image",
         text=units.joules,
         tables={"resources": 1, "scaling": 6},
         key="energy",
@@ -616,7 +616,7 @@ METRICS = (
         details=_describe_energy,
         further={"net_energy_joules_per_image": "energy.net_joules", "mean_power_watts": "energy.watts"},
         gap="energy",
-        formula="window_joules / (window_steps x batch_size); net takes off idle_joules / idle_seconds x window_seconds",
+        formula="window_joules / (window_steps x batch_size); net subtracts idle_joules / idle_seconds x window_seconds",
         reads="energy",
     ),
     _seconds(
@@ -646,7 +646,7 @@ METRICS = (
     Metric("parameters", of="trial.parameters", over=None),
     Metric(
         "verdict",
-        "what binds",
+        "limited by",
         text=str,
         tables={"bounds": 1},
         align="left",
@@ -657,7 +657,7 @@ METRICS = (
         "compute",
         1,
         formula=(
-            "compute: FLOPs / measured peak, without which nothing is said to bind; bandwidth: (5 x activations x batch + 8 x "
+            "compute: FLOPs / measured peak, without which no limit is named; bandwidth: (5 x activations x batch + 8 x "
             "parameters) bytes / copy speed; launch: operators x smallest operator; input: drawing one batch"
         ),
         reads="floors, operators_per_step",

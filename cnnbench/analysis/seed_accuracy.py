@@ -142,11 +142,13 @@ def collect_spreads(rows: Sequence[Row]) -> tuple[list[SeedSpread], list[str]]:
         ends = {each.test.after_steps for each in row.training_outcomes if each.right is not None and each.test}
         if job.data != "mnist":
             if row.training_outcomes:
-                left_out.append(f"{job.workload}: on {job.data} data an accuracy compares with nothing")
+                left_out.append(f"{job.workload}: an accuracy on {job.data} data cannot be compared")
         elif job.division == "open":
-            left_out.append(f"{job.workload}: recipe {job.recipe} of the open division is no workload's own training")
+            left_out.append(
+                f"{job.workload}: recipe {job.recipe} of the open division is not the workload's own training"
+            )
         elif job.clock == "accuracy" or job.stop_when_all_right:
-            left_out.append(f"{job.workload}: it trains until it is good enough, so its accuracy says nothing")
+            left_out.append(f"{job.workload}: it trains until it is good enough, so its accuracy is not informative")
         elif len(ends) == 1:
             found.append(SeedSpread(row, ends.pop()))
     return found, list(dict.fromkeys(left_out))
@@ -345,9 +347,9 @@ def _compare_or_explain(row: Row, plain_rows: Sequence[Row], margin: float | Non
     Returns the reason if it cannot be compared.
     """
     if not row.training_outcomes:
-        return "no seed came to an end"
+        return "no seed has ended"
     if not plain_rows:
-        return "no plain row (fp32, nchw, eager, resident, reference division) of the same job beside it"
+        return "no plain row (fp32, nchw, eager, resident, reference division) of the same job"
     variant = SeedGroup(row)
     plain = max(
         map(SeedGroup, plain_rows),
@@ -361,7 +363,7 @@ def _compare_or_explain(row: Row, plain_rows: Sequence[Row], margin: float | Non
         ),
     )
     if min(variant.seeds, plain.seeds) < SEEDS:
-        return f"seeds: {variant.seeds}, of the plain row {plain.seeds}; {SEEDS} of each are needed"
+        return f"{variant.seeds} seeds, {plain.seeds} of the plain row; {SEEDS} of each are needed"
     margin = default_margin(row.job) if margin is None else margin
     found = medians = needed = None
     if min(len(variant.right), len(plain.right)) >= LEAST_SEEDS:
@@ -426,7 +428,7 @@ def estimate_difference(variant: Mapping[int, float], plain: Mapping[int, float]
     Raises ValueError if a side has fewer than two seeds.
     """
     if min(len(variant), len(plain)) < LEAST_SEEDS:
-        raise ValueError(f"a spread needs {LEAST_SEEDS} seeds a side, there are {len(variant)} and {len(plain)}")
+        raise ValueError(f"a spread needs {LEAST_SEEDS} seeds per side, there are {len(variant)} and {len(plain)}")
     paired = variant.keys() == plain.keys()
     if paired:
         differences = [variant[key] - plain[key] for key in variant]

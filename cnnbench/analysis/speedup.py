@@ -217,7 +217,7 @@ def _estimate_accuracy(job: Job, good: Sequence[ProcessMetrics]) -> Accuracy | s
         return "the processes were evaluated on different images"
     wrong = [f"{test.correct} of {test.images}" for test in tests if not 0 <= test.correct <= test.images]
     if wrong:
-        return f"the record says {wrong[0]} images were right"
+        return f"the record has {wrong[0]} images right"
     after = [test.after_steps for test in tests]
     share = stats.estimate_accuracy([test.correct for test in tests], tests[0].images)
     return Accuracy(share, (min(after), max(after)), data.pop() or job.data)
@@ -265,7 +265,7 @@ def _with_speedup(row: Row, bases: Sequence[Row], all_runs: bool, baseline: str 
     if not row.costs:
         return row
     if row.job.processes > 1:
-        reason = "several processes at once: what they bring over one is in the table of scaling or of copies"
+        reason = "several processes at once: the table of scaling or of copies compares them with one"
         return row.with_reason("speedup", reason)
     own = [base for base in bases if base.run_id == row.run_id] if all_runs else []
     for base in (own or bases)[:1]:

@@ -162,7 +162,7 @@ def _explain_never_began(place: Path, job_id: str) -> str:
             "files: ask again in a minute); choose a results directory on a file system that all nodes share"
         )
     words = next(filter(None, map(_read_last_line, reversed(logs))), "")
-    return f"it did not come as far as `cnnbench run`; see {logs[0].parent}" + (f": {words}" if words else "")
+    return f"it did not reach `cnnbench run`; see {logs[0].parent}" + (f": {words}" if words else "")
 
 
 def _read_last_line(path: Path) -> str:
@@ -331,7 +331,7 @@ def list_warnings(named: NodeNames) -> list[str]:
 
     This includes signs that a folder holds several hosts.
     """
-    warnings = [f"{named.unnamed} runs belong to no fleet: each counts as a node of its own"] if named.unnamed else []
+    warnings = [f"{named.unnamed} runs belong to no fleet: each counts as a separate node"] if named.unnamed else []
     remedy = "if it holds several hosts, give the folder of each"
     for name, own in sorted(named.hosts.items()):
         machines = {ledger.header.machine.id for ledger in own}
@@ -339,9 +339,9 @@ def list_warnings(named: NodeNames) -> list[str]:
         same = Counter(row for plan in plans for row in {job.row_key for job in plan})
         most = max(same.values(), default=1)
         if len(machines) > 1:
-            warnings.append(f"{name}: runs of {len(machines)} machines lie there and count as one node; {remedy}")
+            warnings.append(f"{name}: runs of {len(machines)} machines are there and count as one node; {remedy}")
         elif most > 1:
-            what = f"{most} complete runs of the same work lie there and count as one node, by the newest"
+            what = f"{most} complete runs of the same work are there and count as one node, by the newest"
             warnings.append(f"{name}: {what}; {remedy}")
     return warnings
 

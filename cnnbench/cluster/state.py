@@ -112,7 +112,7 @@ def find(results: Path, fleet_id: str | None = None) -> Path:
         )
     fitting = [path for path in there if path.name.startswith(fleet_id or "")]
     if not fitting or (fleet_id is not None and len(fitting) > 1):
-        what = "several fleets begin so" if fitting else "no such fleet"
+        what = "several fleets begin with that" if fitting else "no such fleet"
         raise UsageError(f"--fleet {fleet_id}: {what}; there are: {', '.join(path.name for path in there)}")
     return fitting[-1]
 
@@ -134,7 +134,7 @@ def read(folder: Path) -> ClusterRun:
         wrong = describe_first_problem(error)
         raise ClusterError(f"{path}: not a fleet: field {wrong}; set the folder aside") from error
     except ValueError as error:
-        raise ClusterError(f"{path}: not a fleet: no JSON; set the folder aside") from error
+        raise ClusterError(f"{path}: not a fleet: not JSON; set the folder aside") from error
 
 
 def write(folder: Path, fleet: ClusterRun) -> None:

@@ -30,7 +30,7 @@ def parse_minutes(text: str) -> int:
         parts = [0, *parts]  # minutes[:seconds]
     seconds = ((days * 24 + parts[0]) * 60 + parts[1]) * 60 + parts[2]
     if seconds <= 0:
-        raise UsageError(f"--time {text}: no time at all")
+        raise UsageError(f"--time {text}: must be more than 0")
     return -(-seconds // 60)
 
 
@@ -74,13 +74,13 @@ def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -
         if not isinstance(error.__cause__, subprocess.CalledProcessError):  # sbatch's answer is incomplete
             return submission
         words = "; ".join(line.removeprefix("sbatch: error: ") for line in str(error).splitlines() if line.strip())
-        return submission.model_copy(update={"refused": f"sbatch refused: {words or 'it says not why'}"})
+        return submission.model_copy(update={"refused": f"sbatch refused: {words or 'it gives no reason'}"})
     return submission.model_copy(update={"job_id": str(job.job_id)})
 
 
 def make_refusal(why: str) -> Submission:
     """Make the submission for a node that takes no jobs: nothing is submitted, because it would wait for ever."""
-    return Submission(refused=f"Slurm has it as {why}; nothing was submitted")
+    return Submission(refused=f"Slurm reports it as {why}; nothing was submitted")
 
 
 def _executor(folder: Path, fleet: ClusterRun, name: str) -> Any:

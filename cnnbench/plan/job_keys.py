@@ -97,7 +97,7 @@ FROM_ELSEWHERE = {
     "device": "devices are chosen by --device; values by device kind are a table, { cpu = 1, gpu = 2 }",
     "seed": "the seed is the suite's (above the first [[job]]) or --seed",
     "round": "rounds are counted by `repeats` (above the first [[job]])",
-    "repeats": "`repeats` belongs above the first [[job]] and holds for all of them",
+    "repeats": "`repeats` belongs above the first [[job]] and applies to all of them",
     "workload_version": "the version is that of the workload installed",
 }
 
@@ -247,7 +247,7 @@ def find_contradictions(combination: Combination) -> list[str]:
     if not known:
         return [*found, f"division 'open' has no recipe for {job.workload}"]
     if job.recipe not in known:
-        return [*found, f"recipe {job.recipe!r} is not for {job.workload}; there is {', '.join(known)}"]
+        return [*found, f"recipe {job.recipe!r} is not for {job.workload}; choose from {', '.join(known)}"]
     return found + [
         f"{field} {format_value(combination[field])} is not the recipe's: {job.recipe} has {format_value(value)}; leave it out"
         for field, value in recipes.get(job.recipe).fixed_fields.items()
@@ -276,7 +276,10 @@ RULES: tuple[Rule, ...] = (
         "extra_forwards {0.extra_forwards} makes no sense with task 'inference', which is forward only",
     ),
     (lambda job: job.clock == "job" and job.epochs is None, "clock 'job' needs epochs, the length of the job"),
-    (lambda job: job.clock == "accuracy" and job.epochs is None, "clock 'accuracy' needs epochs, the most it trains"),
+    (
+        lambda job: job.clock == "accuracy" and job.epochs is None,
+        "clock 'accuracy' needs epochs, the limit of its training",
+    ),
     (
         lambda job: job.clock == "accuracy" and job.target is None,
         "clock 'accuracy' needs target, the share of test images to be right, such as 0.99",
@@ -340,7 +343,7 @@ RULES: tuple[Rule, ...] = (
     _make_rank_rule("execution", "eager"),
     (
         lambda job: job.world != 1 and job.batch_size == AUTO,
-        "world {0.world!r} needs a batch_size in numbers, to be dealt out to the ranks",
+        "world {0.world!r} needs a batch_size in numbers, which the ranks share",
     ),
     (
         lambda job: job.world != 1 and job.scaling == "weak" and job.epochs is not None,

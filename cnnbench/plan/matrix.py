@@ -76,7 +76,7 @@ def make_plan(
     Raises UsageError for an invalid filter, a projection from too few rounds, or more processes than there is room for.
     """
     if project and repeats is not None and repeats < PROJECTION_PROCESSES:
-        raise UsageError(f"--project needs at least {PROJECTION_PROCESSES} processes a job, not --repeats {repeats}")
+        raise UsageError(f"--project needs at least {PROJECTION_PROCESSES} processes per job, not --repeats {repeats}")
     wanted = compile_filter(name_filter)
     rounds_of: dict[Job, int] = {}
     for suite in suites:
@@ -94,7 +94,7 @@ def make_plan(
                 if job.world > 1 and (why := find_capacity_error(job, capacity, machine)) is not None:
                     if not swept and wanted(naming.describe_job(job)):
                         raise UsageError(
-                            f"{suite.name}: {why}; ask for fewer, or sweep world with {EVERY!r}, which ends there"
+                            f"{suite.name}: {why}; ask for fewer, or sweep world with {EVERY!r}, which stops at that"
                         )
                     continue
                 if project and job.clock == "job" and workloads.get(job.workload).pretraining is None:
@@ -287,7 +287,7 @@ def find_capacity_error(job: Job, capacity: int, machine: Machine) -> str | None
     what = "ranks" if job.world > 1 else "copies"
     here = job.processes // job.nodes
     if job.processes % job.nodes:
-        return f"{job.processes} {what} cannot be dealt out evenly over {job.nodes} nodes"
+        return f"{job.processes} {what} cannot be split evenly over {job.nodes} nodes"
     cores = here * (job.threads or 1)
     if job.device == "cpu" and (here > capacity or cores > machine.cores_allowed):
         each = "" if not job.threads or job.threads == 1 else f" of {job.threads} threads"
@@ -296,7 +296,7 @@ def find_capacity_error(job: Job, capacity: int, machine: Machine) -> str | None
         there = "is" if capacity == 1 else "are"
         return f"{here} {what} on {job.device} need as many devices of one name, there {there} {capacity}"
     if job.batch_size % job.world:
-        return f"batch_size {job.batch_size} cannot be dealt out evenly to {job.world} ranks"
+        return f"batch_size {job.batch_size} cannot be split evenly over {job.world} ranks"
     if job.full_epoch == 0:
         return (
             f"batch_size {job.batch_size} of {job.world} ranks together is more than the images of split {job.split!r}"
@@ -309,9 +309,9 @@ TUNED_VARIANTS: tuple[Execution, ...] = tuple(
 )
 SET_BY_OPTIONS = {
     # The length of a job, and when a run ends.
-    **dict.fromkeys(plain_values("clock"), "it changes no step, and a profile is of one step"),
-    "block_steps": "--steps says how many steps are profiled",
-    "warmup_steps": "--warmup says how many steps come before",
+    **dict.fromkeys(plain_values("clock"), "it does not change a step, and a profile is of one step"),
+    "block_steps": "--steps sets how many steps are profiled",
+    "warmup_steps": "--warmup sets how many steps come before",
     "workload": "the workload is the command's argument",
 }
 """Keys that no setting of a profile may have, and why."""

@@ -223,9 +223,7 @@ def _read_job(place: str, table: object, folder: Path) -> tuple[JobSpec | None, 
     if workload.kind == "gemm" and "size" not in table:
         problems.append(f"{workload.name} needs size, the side of its square operands")
     if "scaling" in table and "world" not in table:
-        problems.append(
-            f"scaling {format_value(table['scaling'])} needs world, the ranks that the batch is dealt out to"
-        )
+        problems.append(f"scaling {format_value(table['scaling'])} needs world, the ranks that share the batch")
     return spec, problems or _contradictions(spec)
 
 

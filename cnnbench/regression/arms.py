@@ -75,16 +75,16 @@ def pair_jobs(jobs: Sequence[Job], base: ArmSettings, head: ArmSettings, cores: 
     Raises UsageError for impossible values, or jobs that cannot be paired.
     """
     if not jobs:
-        raise UsageError("no job is left to check: -k matches none of the suite's")
+        raise UsageError("no job is left to check: -k matches none of the suite's jobs")
     ordered = sorted(jobs, key=describe_job)
     for job in ordered:
         if job.clock != "steady":
             raise UsageError(
-                f"{process_label(job)}: clock {job.clock!r} is one piece and takes no turns; check a suite of steady jobs"
+                f"{process_label(job)}: clock {job.clock!r} times one piece and cannot take turns; check a suite of steady jobs"
             )
         if job.processes > 1:
             raise UsageError(
-                f"{process_label(job)}: an arm is one process; leave jobs of several out with -k 'not ranks'"
+                f"{process_label(job)}: an arm is one process; leave out jobs of several with -k 'not ranks'"
             )
     its_jobs, our_jobs = (dict(enumerate(_apply_settings(ordered, settings, cores))) for settings in (base, head))
     if any(len({job.allocator for job in side.values()}) > 1 for side in (its_jobs, our_jobs)):
@@ -157,7 +157,7 @@ def identify_arms(workers: Workers, specs: Mapping[Arm, ArmSpec]) -> dict[Arm, A
 def _describe_arm(workers: Workers, arm: Arm, spec: ArmSpec, hello: Handshake) -> ArmRecord:
     if hello.spoken != PROTOCOL_VERSION:
         raise ComparisonError(
-            f"{arm} ({spec.label}): it takes turns by protocol {hello.spoken}, this by {PROTOCOL_VERSION}"
+            f"{arm} ({spec.label}): its turns follow protocol {hello.spoken}, this cnnbench's {PROTOCOL_VERSION}"
         )
     tree, package = (workers.places.root / arm).resolve(), Path(hello.package)
     own = (place for place in (tree / "cnnbench", tree / "src" / "cnnbench") if place.is_dir())

@@ -124,7 +124,7 @@ class CheckRecord(Frozen):
 class Journal(Writer):
     """The one writer of a check in progress; holds the file's lock until closed."""
 
-    held = "this check is still going on; wait for it or end it"
+    held = "this check is still running; wait for it or end it"
 
 
 def journal_path(path: Path) -> Path:
@@ -139,7 +139,7 @@ def begin_journal(path: Path, header: CheckHeader) -> Journal:
     """
     part = journal_path(path)
     if part.exists():
-        raise LedgerError(f"{part}: an unfinished check is there; go on with --resume, or delete it")
+        raise LedgerError(f"{part}: there is an unfinished check; continue it with --resume, or delete it")
     journal = Journal.create(part)
     journal.append(header)
     return journal
@@ -158,7 +158,7 @@ def reopen_journal(path: Path) -> tuple[Journal, CheckHeader, tuple[PairRecord, 
         # a block that was being written at a power failure is measured again
         lines = journal.drop_torn_line().splitlines()
         if not lines:
-            raise LedgerError(f"{part}: empty; delete the file and start anew")
+            raise LedgerError(f"{part}: empty; delete the file and start again")
         header = CheckHeader.model_validate_json(lines[0])
         for number, line in enumerate(lines[1:], start=2):
             where = f"{part}:{number}"
@@ -166,7 +166,7 @@ def reopen_journal(path: Path) -> tuple[Journal, CheckHeader, tuple[PairRecord, 
     except BaseException as error:
         journal.close()
         if isinstance(error, ValidationError):
-            raise LedgerError(f"{where}: {describe_first_problem(error)}; delete the file and start anew") from error
+            raise LedgerError(f"{where}: {describe_first_problem(error)}; delete the file and start again") from error
         raise
     return journal, header, tuple(blocks)
 

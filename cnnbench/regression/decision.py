@@ -135,7 +135,7 @@ def decide(observations: Observations, plan: CheckPlan, suspicion: Continue | No
         raise ValueError("no gated series: nothing to decide by")
     for series, log_ratios in observations.items():
         if series.job == GEOMETRIC_MEAN:
-            raise ValueError(f"{GEOMETRIC_MEAN!r} is computed here and no job's name")
+            raise ValueError(f"{GEOMETRIC_MEAN!r} is computed here and cannot be a job's name")
         if not all(map(math.isfinite, log_ratios)):
             raise ValueError(f"{series.label}: a difference is not a finite number")
     everything = {**observations, **geometric_means(observations)}

@@ -107,7 +107,7 @@ def make_check_plan(tolerance: float, max_blocks: int | None = None) -> CheckPla
         raise UsageError(f"tolerance {tolerance:g} is not above 0 and at most {MAX_TOLERANCE:g}: 0.05 is 5 %")
     looks = tuple(look for look in LOOKS if max_blocks is None or look.blocks <= max_blocks)
     if not looks:
-        raise UsageError(f"at most {max_blocks} blocks: the first look takes {LOOKS[0].blocks}, give at least as many")
+        raise UsageError(f"at most {max_blocks} blocks: the first look needs {LOOKS[0].blocks}, give at least as many")
     return CheckPlan(tolerance=tolerance, looks=looks)
 
 

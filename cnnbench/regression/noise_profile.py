@@ -165,13 +165,13 @@ def profile_recording(header: CheckHeader, blocks: Sequence[PairRecord], holds_d
     counted, _ = sort_blocks(header, blocks)
     if len(counted) < MIN_BLOCKS:
         raise LedgerError(
-            f"{len(counted)} of {len(blocks)} blocks count, a noise profile takes {MIN_BLOCKS}: measure more"
+            f"{len(counted)} of {len(blocks)} blocks count, a noise profile needs {MIN_BLOCKS}: measure more"
         )
     last, plan = blocks[-1], header.plan
     try:
         ended = datetime.fromisoformat(last.started_at) + timedelta(seconds=last.wall_seconds)
     except ValueError as error:
-        raise LedgerError(f"block {last.number}: started_at {last.started_at!r} is no date") from error
+        raise LedgerError(f"block {last.number}: started_at {last.started_at!r} is not a date") from error
     jobs = {header.names[job]: _measure_job_noise(header, counted, job) for job in sorted(header.jobs)}
     table = np.array([noise.d for noise in jobs.values()])
     worst = max(noise.spread for noise in jobs.values())

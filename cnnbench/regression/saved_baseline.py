@@ -238,7 +238,7 @@ def save_baseline(results: Path, baseline: SavedBaseline, ledgers: Sequence[Ledg
     for run_id, sha256 in runs.items():
         if find_run(folder, run_id, sha256).state != "unchanged":
             raise UsageError(
-                f"{paths[run_id]}: not in {folder}, where its name leads; bring it there (`cnnbench merge`)"
+                f"{paths[run_id]}: not in {folder}, where baselines are looked up; bring it there (`cnnbench merge`)"
             )
     flops = {digest(row.job.row_key): row.step_flops for row in baseline.rows if row.step_flops is not None}
     with change_entries(results, machine_id) as entries:

@@ -133,16 +133,16 @@ class ScreeningResult:
         if base is None:
             return (
                 "The stored runs name no commit without local changes, so there is no base to measure against: this is a "
-                "warning. Measure again; save a baseline from a clean commit to have it settled"
+                "warning. Measure again; a baseline saved from a clean commit lets the paired check settle it"
             )
         if base == head:
             return (
-                "The code is the baseline's own commit, so the machine changed or had a bad hour, or it is one of the 2.5 % on "
+                "The code is the baseline's own commit, so the machine changed or was disturbed, or it is one of the 2.5 % on "
                 "each side: see `cnnbench doctor`, and measure again"
             )
         if head is None:
             return (
-                "The run was of code that no commit holds, so it cannot be measured again as it was: this is a warning. "
+                "No commit has the code of this run, so it cannot be measured again as it was: this is a warning. "
                 f"`cnnbench check {self._suite} --base {base[:12]}` measures the working tree as it is now"
             )
         return None
@@ -154,7 +154,7 @@ class ScreeningResult:
             return None
         base, head = (commit or "" for commit in self.commits)
         command = f"cnnbench check {self._suite} --base {base[:12]} --head {head[:12]}"
-        return self.obstacle or f"Both commits measured side by side settle it: `{command}`"
+        return self.obstacle or f"To settle it, measure both commits side by side: `{command}`"
 
     @property
     def _suite(self) -> str:

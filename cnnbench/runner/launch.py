@@ -320,7 +320,7 @@ def _suggest_smaller(job: Job) -> str:
     with contextlib.suppress(WorkloadError):
         if job.size is None:
             fits = min(workloads.batch_that_fits(job, free), max(1, job.rank_batch // 2))
-            return f"batch_size {fits}{' a rank' if job.world > 1 else ''} would fit by the closed form"
+            return f"batch_size {fits}{' per rank' if job.world > 1 else ''} would fit by the closed form"
     return "lower the size or free memory"
 
 

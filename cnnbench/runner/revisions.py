@@ -72,7 +72,7 @@ def resolve(repository: Repository, arm: Arm, ref: str) -> Revision:
         with contextlib.suppress(subprocess.SubprocessError):
             if _git(repository.top, "rev-parse", "--is-shallow-repository") == "true":
                 hint = "; a shallow clone may lack it: git fetch --unshallow"
-        raise UsageError(f"--{arm} {ref!r} is no revision of {repository.top}{hint}") from error
+        raise UsageError(f"--{arm} {ref!r} is not a revision of {repository.top}{hint}") from error
 
 
 def snapshot(repository: Repository, scratch: Path) -> Revision:

@@ -98,7 +98,7 @@ def execute(
                 ended = launcher(item.job, here, listener.on_message)
         except KeyboardInterrupt as error:
             interrupt = error
-            outcome = Outcome(status="interrupted", message="interrupted by the user; go on with --resume")
+            outcome = Outcome(status="interrupted", message="interrupted by the user; continue with --resume")
             ended = WorkerExit(outcome, (time.monotonic_ns() - start) * 1e-9, 0.0, {})
         record = Record(
             run_id=header.run_id,
@@ -130,15 +130,15 @@ def complete_options(options: LaunchOptions, item: PendingJob, header: RunHeader
     For several processes also add the other devices, and where the launchers join. The devices are among those that the
     run was to use. The rendezvous has a name that no other job has; if all processes are on one machine there is none.
     """
-    job, meeting = item.job, options.rendezvous
+    job, rendezvous = item.job, options.rendezvous
     device = next((each for each in header.machine.devices if each.id == job.device), None)
     if job.processes == 1:
         return replace(options, device=device)
-    if meeting is not None:
+    if rendezvous is not None:
         name = f"{item.index}-{digest(job.model_dump_json())[:16]}"
-        meeting = meeting.model_copy(update={"name": name}) if job.nodes > 1 else None
+        rendezvous = rendezvous.model_copy(update={"name": name}) if job.nodes > 1 else None
     usable = select(header.machine.devices, header.options.get("device", "auto"))
-    return replace(options, device=device, devices=matrix.select_devices(job, usable), rendezvous=meeting)
+    return replace(options, device=device, devices=matrix.select_devices(job, usable), rendezvous=rendezvous)
 
 
 def _reject_if_impossible(job: Job, ended: WorkerExit, device: Device | None, machine: Machine) -> Outcome:

@@ -441,7 +441,7 @@ def upgrade(line: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"schema {version!r} is newer than this cnnbench reads ({SCHEMA}); upgrade cnnbench")
     while version < SCHEMA:
         if version not in UPGRADES:
-            raise ValueError(f"schema {version} is too old: no upgrade leads from it")
+            raise ValueError(f"schema {version} is too old: there is no upgrade from it")
         try:
             line = UPGRADES[version](line)
         except (LookupError, TypeError, AttributeError) as error:

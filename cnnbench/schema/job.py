@@ -145,7 +145,7 @@ class Job(Frozen):
     epochs: Annotated[int | None, Axis("clock", "digits", title=EPOCHS, low=1, high=100_000)] = None
     steps_per_epoch: Annotated[int | None, Axis("clock", "digits", title=EPOCHS, low=1, high=MAX_IMAGES)] = None
     extra_forwards: Annotated[
-        int, Axis("work", "networks", title="{0.extra_forwards} further forward passes a step", low=0, high=100)
+        int, Axis("work", "networks", title="{0.extra_forwards} further forward passes per step", low=0, high=100)
     ] = 0
     """further forward passes without gradient in each step"""
     epoch_eval_images: Annotated[
@@ -182,7 +182,7 @@ class Job(Frozen):
     ] = Field(default=1, ge=1)
     """ranks of one data-parallel job; 1: one process, without DDP"""
     scaling: Annotated[
-        Scaling | None, Axis("ranks", "networks", title="{0.scaling} scaling · {0.rank_batch} a rank", since=3)
+        Scaling | None, Axis("ranks", "networks", title="{0.scaling} scaling · {0.rank_batch} per rank", since=3)
     ] = None
     """for several ranks: whether the suite's batch size is for all ranks (strong) or for each (weak)"""
     nodes: Annotated[int, Axis("ranks", word="{0.nodes} nodes", since=3)] = Field(default=1, ge=1)
