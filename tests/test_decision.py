@@ -195,7 +195,7 @@ def test_a_plan_cut_short_only_looks_earlier():
     assert drive({JOB: [0.2, -0.2] * 8}, {}, make_check_plan(0.05, 8)).blocks == 8
     assert make_check_plan(0.05, 7).looks == (plans.Look(6),)
     assert plans.compute_detectable_effect(0.01, make_check_plan(0.05, 7)) is None
-    with pytest.raises(UsageError, match="the first look takes 6"):
+    with pytest.raises(UsageError, match="the first look needs 6"):
         make_check_plan(0.05, 5)
 
 
