@@ -608,7 +608,7 @@ METRICS = (
     ),
     Metric(
         "energy_joules_per_image",
-        "energy\nper image",
+        "energy\n/image",
         text=units.joules,
         tables={"resources": 1, "scaling": 6},
         key="energy",

@@ -193,7 +193,7 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
     "parameters": show_value("parameters", "parameter_bytes"),
     "accuracy": ExpectedColumn("test accuracy", exact("test_accuracy", _accuracy)),
     "outcome": ExpectedColumn("outcome", _outcome),
-    "energy": ExpectedColumn("energy per image", exact("energy_joules_per_image", _energy)),
+    "energy": ExpectedColumn("energy /image", exact("energy_joules_per_image", _energy)),
     "cold_start": show_value("cold start", "cold_start_seconds"),
     "step": show_value("one step", "step_seconds"),
     "verdict": ExpectedColumn("limited by", _word("verdict")),
