@@ -1,6 +1,6 @@
-"""Every error cnnbench raises on purpose, each with the exit code the command line ends with.
+"""Every error cnnbench raises on purpose, each with the exit code of the command.
 
-A message says what happened, where, and what to do. Only `cnnbench.cli` prints them.
+A message states what happened, where, and what to do. Only `cnnbench.cli` prints them.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import Self
 
 
 class ExitCode(IntEnum):
-    """The one table of exit codes, the same for every command; docs/commands.md has its words."""
+    """The one table of exit codes, the same for every command; docs/commands.md repeats the meanings."""
 
     meaning: str
 
     def __new__(cls, value: int, meaning: str = "") -> Self:
-        """Make a number that knows what it means."""
+        """Make a number that carries its meaning."""
         code = int.__new__(cls, value)
         code._value_, code.meaning = value, meaning
         return code
@@ -24,7 +24,7 @@ class ExitCode(IntEnum):
     FINDING = (
         1,
         "a finding: a regression was confirmed, an audit disagrees, two copies of a run differ, a mode learns worse, "
-        "a node is not like its equals",
+        "a node differs from its equals",
     )
     USAGE = 2, "wrong usage or invalid input: an unknown name, a broken file, a place that cannot be written"
     UNFIT = 3, "not comparable, or a machine (or a device asked for) unfit for measuring"
@@ -36,29 +36,29 @@ class ExitCode(IntEnum):
     )
     INTERNAL_ERROR = 70, "an error in cnnbench itself; run again with `-v` for its traceback, and report it"
     INTERRUPTED = 130, "interrupted"
-    BROKEN_PIPE = 141, "whoever read the output left, as in `cnnbench show \\| head`"
+    BROKEN_PIPE = 141, "the reader of the output closed it, as in `cnnbench show \\| head`"
 
 
 class CnnbenchError(Exception):
-    """Base of all errors raised on purpose; `exit_code` is what the process ends with."""
+    """Base of all errors raised on purpose; `exit_code` is the exit code of the process."""
 
     exit_code: ExitCode = ExitCode.USAGE
 
 
 class UsageError(CnnbenchError):
-    """A flag, an environment variable or a name on the command line that makes no sense."""
+    """A flag, an environment variable or a name on the command line is wrong."""
 
 
 class SuiteError(CnnbenchError):
-    """A suite file is missing or wrong; the message lists every mistake in it, one a line."""
+    """A suite file is missing or wrong; the message lists every mistake in it, one per line."""
 
 
 class WorkloadError(CnnbenchError):
-    """No workload of that name, or one that cannot do what was asked of it."""
+    """A workload is unknown, or cannot do what was asked of it."""
 
 
 class DataError(CnnbenchError):
-    """A data file is missing, truncated, corrupt or not the one its name promises."""
+    """A data file is missing, truncated or corrupt, or its content does not match its name."""
 
 
 class FileError(CnnbenchError):
@@ -70,19 +70,19 @@ class LedgerError(CnnbenchError):
 
 
 class DeviceError(CnnbenchError):
-    """A device was asked for that is not there, or is there and cannot be used."""
+    """A requested device is missing, or is present but cannot be used."""
 
     exit_code = ExitCode.UNFIT
 
 
 class ComparisonError(CnnbenchError):
-    """Two things were to be compared that do not measure the same work."""
+    """Two things that do not measure the same work were to be compared."""
 
     exit_code = ExitCode.UNFIT
 
 
 class UnfitError(CnnbenchError):
-    """The machine disturbs measurements too much, or too often, for a result to be had."""
+    """The machine disturbs measurements too much, or too often, to give a result."""
 
     exit_code = ExitCode.UNFIT
 
@@ -94,7 +94,7 @@ class WorkerError(CnnbenchError):
 
 
 class ClusterError(CnnbenchError):
-    """Slurm, or a node, did not do what was asked of it; the message has its own words."""
+    """Slurm, or a node, did not do what was asked of it; the message quotes it."""
 
     exit_code = ExitCode.JOB_FAILED
 
@@ -108,12 +108,12 @@ class DivergedError(CnnbenchError):
 
 
 def summarize_error(error: BaseException) -> str:
-    """An error as a reason in one line, its type first."""
-    text = error.msg if isinstance(error, SyntaxError) else str(error)  # whose own text names the file once more
+    """Describe an error as a reason in one line, its type first."""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)  # its str() repeats the file
     return f"{type(error).__name__}: {next(iter(text.strip().splitlines()), 'no reason given')[:300]}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it is what torch's or the allocators' own words call out of memory."""
+    """Check for an error that torch or an allocator reports as out of memory."""
     words = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
     return isinstance(error, MemoryError) or any(each in str(error).lower() for each in words)

@@ -1,8 +1,9 @@
-"""The only module that writes files and takes locks; what is written is whole, or it is not there.
+"""The only module that writes files and takes locks; a file is written whole or not at all.
 
-A file is written beside its place, brought to disk and renamed, so a process that is killed in the middle leaves the old file or
-the new one (`staged`, `write_file`). A ledger grows by whole lines under a lock instead (`LockedFile`). A full disk, a read-only
-file system or a missing folder is one error with the file, the system's own words and what to do (`explain_refusal`).
+A file is written beside its destination, brought to disk and renamed, so a process that is killed in the middle leaves
+the old file or the new one (`staged`, `write_file`). A ledger grows by whole lines under a lock instead (`LockedFile`).
+A full disk, a read-only file system or a missing folder is one error with the file, the system's own words and what to
+do (`explain_refusal`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class NoLocksError(OSError):
 
 @contextmanager
 def explain_refusal(error: type[CnnbenchError], what: str, remedy: str = "") -> Iterator[None]:
-    """Raise what the system refuses as `error`: `{what}: No space left on device; {remedy}`."""
+    """Raise an OSError again as `error`: `{what}: No space left on device; {remedy}`."""
     try:
         yield
     except OSError as refused:
@@ -37,7 +38,7 @@ def explain_refusal(error: type[CnnbenchError], what: str, remedy: str = "") -> 
 
 
 def save_file(path: Path, content: str | bytes, *, make_folder: bool = False) -> None:
-    """Write a file that the user asked for. Raises FileError where it cannot be."""
+    """Write a file that the user asked for. Raises FileError if it cannot be written."""
     with explain_refusal(FileError, f"{path}: cannot write", "choose another place with -o"):
         write_file(path, content, make_folder=make_folder)
 
@@ -45,15 +46,18 @@ def save_file(path: Path, content: str | bytes, *, make_folder: bool = False) ->
 def write_file(
     path: Path, content: str | bytes, *, make_folder: bool = False, durable: bool = True, replace: bool = True
 ) -> None:
-    """Write the file whole: what was there stays until all of the new is on disk. Raises OSError, as `staged` does.
+    """Write the file whole: the old file stays until all of the new one is on disk.
 
-    What is `durable` survives a crash of the machine; what one process hands to another need not.
+    Raises OSError, as `staged` does. A `durable` file survives a crash of the machine; what one process passes to
+    another need not.
     """
     data = content.encode() if isinstance(content, str) else content
     if replace and path.exists() and not path.is_file():  # /dev/stdout, a pipe: nothing to replace
         path.write_bytes(data)
         return
-    place = path.resolve() if replace and path.is_symlink() else path  # what a link leads to is written, the link stays
+    place = (
+        path.resolve() if replace and path.is_symlink() else path
+    )  # the target of a link is written, and the link stays
     if make_folder:
         place.parent.mkdir(parents=True, exist_ok=True)
     with staged(place, durable=durable, replace=replace) as partial:
@@ -62,9 +66,10 @@ def write_file(
 
 @contextmanager
 def staged(path: Path, *, name: str | None = None, durable: bool = True, replace: bool = True) -> Iterator[Path]:
-    """Give a place beside `path` for a file or folder that takes its name once the block is left, and is removed if it fails.
+    """Yield a path beside `path` for a file or folder, which takes its place at the end.
 
-    It is called `name` until then, or at random. Raises OSError; without `replace`, FileExistsError where something is at `path`.
+    If the block fails, the file or folder is removed. Its name is `name` until then, or random. Raises OSError; without
+    `replace`, FileExistsError if something is at `path`.
     """
     partial = path.with_name(name or f".{secrets.token_hex(8)}.part")
     try:
@@ -78,7 +83,7 @@ def staged(path: Path, *, name: str | None = None, durable: bool = True, replace
         else:
             _put_new(partial, path)
         if durable:
-            with suppress(OSError):  # some file systems cannot, and have the file all the same
+            with suppress(OSError):  # some file systems cannot sync a folder, but have the file
                 _sync(path.parent)
     finally:
         if partial.is_dir():
@@ -98,7 +103,7 @@ def _sync(path: Path) -> None:
 
 def _put_new(partial: Path, path: Path) -> None:
     try:
-        path.hardlink_to(partial)  # fails where there is something, which a rename would overwrite
+        path.hardlink_to(partial)  # fails if the path exists, where a rename would overwrite it
     except OSError as error:
         if error.errno not in NO_HARD_LINKS:
             raise
@@ -114,7 +119,10 @@ def append_text(path: Path, text: str) -> None:
 
 
 def save_elsewhere(name: str, content: str) -> Path | None:
-    """Save what its own place cannot take, in the first of these folders that can; None where none can."""
+    """Save content that could not be saved in its own place, in the first of these folders that can.
+
+    None if none can.
+    """
     for folder in (Path(tempfile.gettempdir()), Path.home(), Path.cwd()):
         with suppress(OSError):
             write_file(folder / name, content)
@@ -123,7 +131,10 @@ def save_elsewhere(name: str, content: str) -> Path | None:
 
 
 def make_output_folder(option: str, wanted: Path) -> None:
-    """Make the folder that an option names. Raises FileError where it cannot be made, or nothing can be written in it."""
+    """Make the folder that an option names.
+
+    Raises FileError if it cannot be made, or nothing can be written in it.
+    """
     with explain_refusal(FileError, f"{option} {wanted}: cannot be made", "choose another place"):
         wanted.mkdir(parents=True, exist_ok=True)
     if not os.access(wanted, os.W_OK | os.X_OK):
@@ -131,10 +142,10 @@ def make_output_folder(option: str, wanted: Path) -> None:
 
 
 class LockedFile:
-    """A file that grows by whole lines, with an exclusive lock that every process holds which inherits the descriptor."""
+    """A file that grows by whole lines, with an exclusive lock held by every process that inherits the descriptor."""
 
     held: ClassVar[str] = "another process writes it; wait for it or end it"
-    """What to say where somebody else holds the lock."""
+    """The message if another process holds the lock."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         """Lock the open file, or close it and raise LedgerError."""
@@ -148,7 +159,10 @@ class LockedFile:
 
     @classmethod
     def create(cls, path: Path) -> Self:
-        """Make and lock a file that must not be there yet. Raises LedgerError; then no part of it is left."""
+        """Create and lock a file that must not exist yet.
+
+        Raises LedgerError; then no part of it is left.
+        """
         with explain_refusal(
             LedgerError, f"{path}: cannot write results there", "choose another place with --results DIR"
         ):
@@ -162,13 +176,19 @@ class LockedFile:
 
     @classmethod
     def reopen(cls, path: Path) -> Self:
-        """Lock a file to go on with it. Raises LedgerError where it is not there, or somebody else still holds it."""
+        """Open and lock a file to resume it.
+
+        Raises LedgerError if it does not exist, or another process still holds it.
+        """
         with explain_refusal(LedgerError, f"{path}: cannot resume"):
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         return cls(path, descriptor)
 
     def append_line(self, text: str) -> None:
-        """Add one line and bring it to disk. Raises OSError (a full disk, say), leaving no part of it."""
+        """Append one line and bring it to disk.
+
+        Raises OSError (a full disk, for example), leaving no part of it.
+        """
         data = text.encode() + b"\n"
         size = os.fstat(self.descriptor).st_size
         try:
@@ -181,7 +201,7 @@ class LockedFile:
             raise
 
     def end_line(self) -> None:
-        """End a last line that was torn, when the power went, so that the next one begins at its own."""
+        """End a last line that was torn by a power failure, so that the next one begins on its own line."""
         if not self.path.read_bytes().endswith(b"\n"):
             os.write(self.descriptor, b"\n")
 
@@ -205,7 +225,10 @@ class LockedFile:
 
 
 def open_unchanging(path: Path) -> BinaryIO:
-    """Open a file to read, which nobody writes while it is open. Raises BlockingIOError where somebody does, else OSError."""
+    """Open a file for reading that nobody writes while it is open.
+
+    Raises BlockingIOError if somebody does, else OSError.
+    """
     file = path.open("rb")
     try:
         _take_lock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -219,13 +242,16 @@ def open_unchanging(path: Path) -> BinaryIO:
 
 @contextmanager
 def wait_for_lock(path: Path) -> Iterator[None]:
-    """Hold the lock of a file (made where it is not there) or folder alone; waits for whoever holds it. Raises FileError."""
+    """Hold the exclusive lock of a file (created if missing) or folder; wait for another holder.
+
+    Raises FileError.
+    """
     with explain_refusal(FileError, f"{path}: cannot write", "choose another place with -o"):
         path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
         descriptor = os.open(path, flags | os.O_CLOEXEC, 0o644)
     try:
-        with suppress(NoLocksError):  # then two commands at a time are the user's care
+        with suppress(NoLocksError):  # then the user must not run two commands at once
             _take_lock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -233,7 +259,10 @@ def wait_for_lock(path: Path) -> Iterator[None]:
 
 
 def _take_lock(descriptor: int, how: int) -> None:
-    """Raises BlockingIOError where somebody else holds it, NoLocksError where the file system has none."""
+    """Take the lock.
+
+    Raises BlockingIOError if another process holds it, NoLocksError if the file system has none.
+    """
     try:
         fcntl.flock(descriptor, how)
     except BlockingIOError:

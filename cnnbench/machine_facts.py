@@ -1,8 +1,9 @@
 """What is known of a machine and its software: each fact declared once, with how it is read and why it matters.
 
-From the declarations follow the table of machines, what makes two runs comparable (`analysis.process_table`), the differences
-that `compare` names, the table that TensorBoard shows, and the `machine_info` of pytest-benchmark. A new fact is a line here
-and the field that the fingerprint (`machine.fingerprint`) or the probe of torch (`engine.torch_info`) fills.
+The declarations determine the table of machines, what makes two runs comparable (`analysis.process_table`), the
+differences that `compare` names, the table that TensorBoard shows, and the `machine_info` of pytest-benchmark. A new
+fact is a line here and the field that the fingerprint (`machine.fingerprint`) or the probe of torch
+(`engine.torch_info`) fills.
 """
 
 from __future__ import annotations
@@ -29,16 +30,19 @@ VARIABLES = (
     "MALLOC_TOP_PAD_",
     "LD_PRELOAD",
 )
-"""Of the environment: what sets threads, hides devices or changes the allocator (worth 5 to 10 % of a step on a CPU)."""
+"""The environment variables that set threads, hide devices or change the allocator (worth 5 to 10 % of a step on a
+CPU).
+"""
 
 
 FactUse = Literal["table", "condition", "info"]
-"""Where a fact is used: in the table of machines; where two runs are only one sample if it is equal; and in `machine_info`,
-where it is equal in every run on the machine."""
+"""Where a fact is used: in the table of machines; as a condition that must be equal for two runs to be one sample; and
+in `machine_info`, if it is equal in every run on the machine.
+"""
 
 
 class Host(NamedTuple):
-    """Where something was measured: `device` is the processor that did the work, where that is of interest."""
+    """Where something was measured: `device` is the processor that did the work, if that matters."""
 
     machine: Machine
     software: Software
@@ -47,25 +51,25 @@ class Host(NamedTuple):
 
 @dataclass(frozen=True)
 class Fact:
-    """One fact. Its value is what `path` leads to from a `Host`, or what it returns."""
+    """One fact. Its value is what `path` leads to from a `Host`, or what the function returns."""
 
     name: str
     words: str
     path: str | Callable[[Host], Any]
     uses: tuple[FactUse, ...] = ()
     text: Callable[[Host], str] | None = None
-    """What the table of machines shows, where that is more than the value."""
+    """The text in the table of machines, if it is more than the value."""
     why: str = ""
-    """Why a difference in it matters to whoever divides two times; empty where it does not."""
+    """Why a difference in it matters when two times are divided; empty if it does not."""
     heading: str = ""
-    """What a table calls it, where `words` are too long."""
+    """Its heading in a table, if `words` are too long."""
 
     def read(self, host: Host) -> Any:
-        """Its value, None where it is unknown."""
+        """Read the value; None if it is unknown."""
         return attrgetter(self.path)(host) if isinstance(self.path, str) else self.path(host)
 
     def describe(self, host: Host) -> str:
-        """Its value in words: `n/a`, `yes`, `no`, else as it is."""
+        """Format the value: `n/a`, `yes`, `no`, else as it is."""
         if self.text is not None:
             return self.text(host)
         value = self.read(host)
@@ -106,17 +110,17 @@ def _list_devices(host: Host) -> list[dict[str, Any]]:
 
 
 def _to_gib(size: int) -> int:
-    """Whole GiB: an update of the system leaves a little less memory."""
+    """Round to whole GiB, since an update of the system leaves a little less memory."""
     return round(size / 2**30)
 
 
 FACTS = (
-    Fact("machine", "machine", "machine.id", why="everything of it differs, not the one thing compared"),
+    Fact("machine", "machine", "machine.id", why="everything about it differs, not just what is compared"),
     Fact("processor", "processor", "device.name", why="the ratio is of two processors"),
     Fact("cpu", "CPU", "machine.cpu_name", ("table", "info")),
     Fact(
         "cores_allowed", "cores allowed", "machine.cores_allowed", ("table", "info"), _describe_cores,
-        why="threads without a core of their own wait for one",
+        why="threads without a free core wait for one",
     ),
     Fact("cores_logical", "logical cores", "machine.cores_logical", ("info",)),
     Fact(
@@ -130,7 +134,7 @@ FACTS = (
     Fact("turbo", "turbo", "machine.turbo", ("table", "condition", "info")),
     Fact(
         "hypervisor", "hypervisor", "machine.hypervisor", ("table", "info"), lambda host: host.machine.hypervisor or "none",
-        why="a virtual machine has neighbours nobody can see",
+        why="a virtual machine has neighbours that cannot be seen",
     ),
     Fact(
         "memory_gib", "memory", lambda host: _to_gib(host.machine.memory_bytes), ("table", "info"),
@@ -170,28 +174,31 @@ FACTS = (
     Fact("ecc", "ECC", "device.ecc", ("condition",)),
     Fact("mig", "MIG", "device.mig", ("condition",)),
 )  # fmt: skip
-"""In the order of the table of machines."""
+"""The facts in the order of the table of machines."""
 
 
 def list_facts(use: FactUse) -> tuple[Fact, ...]:
-    """Return the facts of one use."""
+    """List the facts with one use."""
     return tuple(fact for fact in FACTS if use in fact.uses)
 
 
 def announce_machine(machine: Machine) -> str:
-    """Return what is said of a machine before something is measured on it."""
+    """Describe a machine before something is measured on it."""
     return f"{machine.id}: {machine.cpu_name}, {machine.cores_allowed} cores allowed"
 
 
 def announce_software(software: Software) -> str:
-    """Return what is said of the software before something is measured with it."""
+    """Describe the software before something is measured with it."""
     return f"torch {software.torch_text}, Python {software.python}"
 
 
 def describe_machine(
     machine: Machine, *, python: str, torch: str | None, environment: Mapping[str, str] | None
 ) -> dict[str, Any]:
-    """Return what `machine_info` holds, as JSON values; without `environment` where that is not known (None)."""
+    """Build the content of `machine_info`, as JSON values.
+
+    Without `environment` if that is not known (None).
+    """
     host = Host(machine, Software(cnnbench="", python=python, torch=torch or "", torch_build="", numpy=""))
     known = {"machine_id": machine.id, **{fact.name: fact.read(host) for fact in list_facts("info")}}
     known |= {"python": python, "torch": torch}
@@ -201,7 +208,10 @@ def describe_machine(
 
 
 def list_differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> tuple[str, ...]:
-    """Each fact that differs as `CPU: AMD EPYC here, Intel i7 there`; a fact that either side lacks is none."""
+    """Describe each fact that differs: `CPU: AMD EPYC here, Intel i7 there`.
+
+    Facts missing on either side are left out.
+    """
     words = {fact.name: fact.words for fact in FACTS if fact.name != "machine"} | {"environment": "environment"}
     found = [name for name in words if name in here and name in there and _text(here[name]) != _text(there[name])]
     if not found and here.get("machine_id") != there.get("machine_id"):
@@ -210,7 +220,7 @@ def list_differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> tuple
 
 
 def _text(value: object) -> str:
-    """A value of `machine_info` in words."""
+    """Format a value of `machine_info`."""
     if isinstance(value, Mapping):
         return " ".join(f"{name}={each}" for name, each in sorted(value.items())) or "none set"
     if isinstance(value, str) or not isinstance(value, Sequence):
@@ -220,7 +230,7 @@ def _text(value: object) -> str:
         if not isinstance(device, Mapping):
             found.append(str(device))
         elif device.get("kind") == "cpu":
-            found.append("cpu")  # its name is a fact of its own
+            found.append("cpu")  # its name is a separate fact
         else:
             driver, limit = device.get("driver"), device.get("power_limit_watts")
             parts = (

@@ -1,11 +1,12 @@
-"""Ledgers of many machines into one tree: what is new is copied byte for byte, what differs is named and left alone.
+"""Merges ledgers of many machines into one tree: new ones are copied byte for byte, differing ones are reported and
+kept.
 
-In go files and folders of `*.jsonl`, as `cnnbench run` leaves them on each machine; out comes what became of each run.
+Files and folders of `*.jsonl` go in, as `cnnbench run` leaves them on each machine; what became of each run comes out.
 A run's place is `results/<machine_id>/<run_id>.jsonl`, by its header; published rows go to `results/reference/`. Copies
-of one run are compared by whole lines: where one goes on from the other (a resumed run, a torn last line) the longer one
-has all that the shorter one has and takes its place; where they part, neither is touched. All copies of a run are weighed
-together, so the order in which folders are named decides nothing. Ids come out of the files and are not trusted: one that
-cannot be a plain name has no place in the tree. Sources are only read, while nobody goes on with them.
+of one run are compared by whole lines: if one continues the other (a resumed run, a torn last line), the longer one has
+all that the shorter one has and takes its place; if they differ, neither is touched. All copies of a run are compared
+together, so the order in which folders are named does not matter. Ids come out of the files and are not trusted: one
+that cannot be a plain name has no place in the tree. Sources are only read, and only while no run writes to them.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from cnnbench.errors import ExitCode, FileError, LedgerError
 
 PUBLISHED_FOLDER = "reference"
 LONGEST_NAME_BYTES = 200
-"""Of a name out of a file: file systems end at 255 bytes, and `.jsonl` is to be added."""
+"""Longest name taken from a file: file systems allow 255 bytes, and `.jsonl` is added."""
 MOST_FIELDS, LONGEST_FIELD = 5, 40
-"""Of two lines that differ, how many of their fields are named, and by how many letters: a line may hold anything."""
+"""How many of the fields that differ between two lines are named, and with how many letters: a line may hold anything.
+"""
 Kind = Literal["run", "reference"]
 MergeStatus = Literal["brought", "longer", "there", "conflict", "alive", "refused"]
-"""brought: new in the tree; longer: took the place of a shorter copy; there: the tree has it all. Left out are: conflict
-(two copies part), alive (its run is still going on), refused (no ledger, unreadable, or without a place).
+"""brought: new in the tree; longer: replaced a shorter copy; there: the tree has it all. Left out are: conflict (two
+copies differ), alive (its run has not ended), refused (not a ledger, unreadable, or without a place).
 """
 
 
@@ -44,10 +46,10 @@ class Entry:
     target: Path | None
     sources: tuple[Path, ...]
     records: int = 0
-    """A run's records, or a reference's rows, that are in the tree now; 0 where it was left out."""
+    """A run's records, or a reference's rows, that are in the tree now; 0 if it was left out."""
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
-    """Lines of the chosen copy that no reader can use; it is copied as it is."""
+    """Lines of the chosen copy that cannot be used; they are copied unchanged."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class MergeResult:
     """Sources without a single *.jsonl."""
 
     def count(self, *statuses: MergeStatus, kind: Kind | None = None) -> int:
-        """How many entries have one of the statuses (and the kind)."""
+        """Count the entries that have one of the statuses (and the kind)."""
         return sum(each.status in statuses and kind in (None, each.kind) for each in self.entries)
 
     @property
@@ -70,7 +72,7 @@ class MergeResult:
 
     @property
     def exit_code(self) -> ExitCode:
-        """The first that holds of: two copies differ, a file cannot be used, a run that still goes on is missing."""
+        """The first that applies: two copies differ, a file cannot be used, a run that has not ended is missing."""
         if self.count("conflict"):
             return ExitCode.FINDING
         if self.count("refused"):
@@ -83,16 +85,16 @@ class LiveRunError(LedgerError):
 
 
 class ChangedError(LedgerError):
-    """Somebody else wrote at the target since it was read."""
+    """Another process has written to the target since it was read."""
 
 
 @dataclass(frozen=True)
 class LedgerCopy:
-    """One content, the sources that have it, and what a reader makes of it."""
+    """One content, the sources that have it, and its records and problems."""
 
     content: bytes
     path: Path
-    """Where to look at it: its place in the results, or the first of the sources."""
+    """The path to report: its place in the results, or the first of the sources."""
     sources: tuple[Path, ...]
     resident: bool
     """Whether it is somewhere in the results already."""
@@ -102,13 +104,13 @@ class LedgerCopy:
 
     @cached_property
     def lines(self) -> tuple[bytes, ...]:
-        """What a reader can use: a last line without its end counts where it is a whole JSON object."""
+        """The usable lines: a last line without its end counts if it is a whole JSON object."""
         *lines, last = self.content.split(b"\n")
         return tuple(lines) if self.torn or not last else (*lines, last)
 
     @cached_property
     def torn(self) -> bytes:
-        """The part of a line at the end; empty where there is none."""
+        """The incomplete line at the end; empty if there is none."""
         last = self.content.rpartition(b"\n")[2]
         return b"" if _parse_line(last) else last
 
@@ -118,11 +120,11 @@ def _parse_line(line: bytes) -> dict[str, object] | None:
 
 
 def merge(sources: Sequence[Path], results: Path, *, dry_run: bool = False) -> MergeResult:
-    """Bring every ledger and every file of published rows under the sources into the tree `results`.
+    """Merge every ledger and every file of published rows under the sources into the tree `results`.
 
-    With `dry_run` nothing is written and the answer is the same: live runs are asked after too. Raises LedgerError where a
-    source does not exist, before anything is written; and where a file cannot be written, with what was brought until then
-    whole and in its place.
+    With `dry_run` nothing is written and the answer is the same: live runs are detected too. Raises LedgerError if a
+    source does not exist, before anything is written; and if a file cannot be written, with everything merged until
+    then whole and in its place.
     """
     paths, unusable, empty = _find_files(sources)
     inside = {path for path in paths if path.resolve().is_relative_to(results.resolve())}
@@ -142,7 +144,7 @@ def merge(sources: Sequence[Path], results: Path, *, dry_run: bool = False) -> M
 
 
 def _find_files(sources: Sequence[Path]) -> tuple[list[Path], dict[Path, str], tuple[Path, ...]]:
-    """The files, each once; what cannot be looked at, and why; the sources that hold none."""
+    """Find the files, each once; also what cannot be read, and why, and the sources that hold none."""
     missing = sorted({str(root) for root in sources if not root.exists()})
     if missing:
         raise LedgerError(f"{', '.join(missing)}: no such file or directory; nothing was merged")
@@ -156,7 +158,7 @@ def _find_files(sources: Sequence[Path]) -> tuple[list[Path], dict[Path, str], t
     for root in sources:
         paths = [root]
         if root.is_dir():
-            walked = os.walk(root, onerror=note)  # Path.rglob passes over folders that may not be read without a word
+            walked = os.walk(root, onerror=note)  # Path.rglob silently skips folders that may not be read
             paths = [Path(folder, name) for folder, _, names in walked for name in names if name.endswith(".jsonl")]
         if not paths:
             empty.add(root)
@@ -165,12 +167,15 @@ def _find_files(sources: Sequence[Path]) -> tuple[list[Path], dict[Path, str], t
                 real = path.resolve()
                 found[real] = min(path, found.get(real, path))
             else:
-                unusable[path] = f"{path}: no regular file, or a link that leads nowhere"
+                unusable[path] = f"{path}: not a regular file, or a link that leads nowhere"
     return sorted(found.values()), unusable, tuple(sorted(empty))
 
 
 def _find_destination(path: Path, results: Path, *, held: bool) -> tuple[Kind, Path]:
-    """What the file is and where it belongs, by its first line. Raises LedgerError where it belongs nowhere."""
+    """Find what the file is and where it belongs, by its first line.
+
+    Raises LedgerError if it has no place.
+    """
     # The first line that is not blank: a folder may hold other people's *.jsonl of any size.
     with files.explain_refusal(LedgerError, f"{path}: cannot read"), _open(path, held=held) as file:
         first = next((line for line in file if line != b"\n"), b"")
@@ -184,7 +189,7 @@ def _find_destination(path: Path, results: Path, *, held: bool) -> tuple[Kind, P
 
 
 def _check_plain_name(path: Path, what: str, name: str) -> str:
-    """The name, if it is one part of a path and shows as what it is. Raises LedgerError where it is not."""
+    """Return the name if it is one printable part of a path. Raises LedgerError if it is not."""
     fits = name.isprintable() and len(name.encode()) <= LONGEST_NAME_BYTES  # printable first: a surrogate has no bytes
     if not fits or not name or name[0] in ".-" or "/" in name or "\\" in name:
         raise LedgerError(f"{path}: {what} {reprlib.repr(name)} cannot be the name of a file here; not copied")
@@ -194,7 +199,7 @@ def _check_plain_name(path: Path, what: str, name: str) -> str:
 def _make_left_out_entry(
     error: LedgerError, sources: Sequence[Path], kind: Kind | None = None, target: Path | None = None
 ) -> Entry:
-    """The entry of what was not brought, with the error as its reason: `alive` for a live run, else `refused`."""
+    """Make the entry of a left-out file, with the error as its reason: `alive` for a live run, else `refused`."""
     status: MergeStatus = "alive" if isinstance(error, LiveRunError) else "refused"
     return Entry(status, kind, target, tuple(sources), notes=(str(error),))
 
@@ -208,7 +213,7 @@ def _place(
     *,
     dry_run: bool,
 ) -> list[Entry]:
-    """What becomes of all copies of one run: weighed, and the longest brought to its place."""
+    """Compare all copies of one run, and bring the longest to its place."""
     try:
         copies, left_out = _gather_copies(kind, paths, inside, target)
     except LedgerError as error:
@@ -230,9 +235,9 @@ def _place(
 def _gather_copies(
     kind: Kind, paths: Sequence[Path], inside: Collection[Path], target: Path
 ) -> tuple[list[LedgerCopy], list[Entry]]:
-    """The different contents of the sources and of what is at the target, and the sources that will not do.
+    """Group the sources and the target by content; also list the sources that cannot be used.
 
-    Raises LedgerError where there is something at the target that cannot be read.
+    Raises LedgerError if there is something at the target that cannot be read.
     """
     there = _read(target, held=False) if target.exists() else None
     by_content: dict[bytes, list[Path]] = {} if there is None else {there: []}
@@ -259,15 +264,15 @@ def _gather_copies(
 
 
 def _count_records(kind: Kind, path: Path, content: bytes, target: Path) -> tuple[int, tuple[str, ...]]:
-    """How many records (or rows) the content has, and which of its lines cannot be used.
+    """Count the records (or rows) of the content, and list the lines that cannot be used.
 
-    Raises LedgerError for rows that cannot be read, and for what is not one run, the target's.
+    Raises LedgerError for rows that cannot be read, and for anything but one run, the target's.
     """
     if kind == "reference":
         return len(store.parse_published_rows(path, content)), ()
     ledger = store.parse(path, content)
-    # Reading a line as JSON is most of what a merge costs, so only those are read that can be a header: with the word as it is
-    # or, if somebody wrote it so, in escapes.
+    # Parsing lines as JSON is most of a merge's cost, so only possible headers are parsed: those with the word itself
+    # or with escapes, which may spell it.
     headers = [
         number
         for number, line in enumerate(content.split(b"\n"), 1)
@@ -276,17 +281,20 @@ def _count_records(kind: Kind, path: Path, content: bytes, target: Path) -> tupl
     if len(headers) > 1:
         raise LedgerError(f"{path}: not one run: line {headers[1]} is another header; split the file there")
     if (ledger.header.machine.id, ledger.header.run_id) != (target.parent.name, target.stem):
-        raise LedgerError(f"{path}: another run than it was; merge again")
+        raise LedgerError(f"{path}: became another run while merging; merge again")
     return len(ledger.records), ledger.problems
 
 
 def _choose_copy(
     kind: Kind, target: Path, copies: Sequence[LedgerCopy], published: dict[bytes, Path]
 ) -> tuple[LedgerCopy, Entry]:
-    """The copy that has all, and what is to become of it; a conflict where none has."""
-    # The longest has most lines; among equals it is the same one whatever the order.
+    """Choose the copy that has all records, and decide what happens to it.
+
+    It is a conflict if no copy has all.
+    """
+    # The longest has most lines; among equals the choice does not depend on the order.
     longest = max(copies, key=lambda copy: (len(copy.lines), len(copy.content), copy.content))
-    # One that is there already will do with as many lines, where it is not the very same bytes cut short.
+    # A copy in the results is kept if it has as many lines and is not the same bytes cut short.
     as_long = (copy for copy in copies if copy.resident and len(copy.lines) == len(longest.lines))
     chosen = next(
         (copy for copy in as_long if copy is longest or not longest.content.startswith(copy.content)), longest
@@ -307,12 +315,12 @@ def _choose_copy(
 
 
 def _describe_difference(one: LedgerCopy, other: LedgerCopy) -> str:
-    """`a.jsonl and b.jsonl differ from line 3 on (outcome, process_seconds)`."""
+    """Describe the difference: `a.jsonl and b.jsonl differ from line 3 on (outcome, process_seconds)`."""
     pairs = enumerate(zip(one.lines, other.lines, strict=False), start=1)
     number, (mine, theirs) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
     a, b = _parse_line(mine), _parse_line(theirs)
     if a is None or b is None:
-        how = "one is no JSON object" if (a is None) != (b is None) else "both are no JSON objects"
+        how = "one is not a JSON object" if (a is None) != (b is None) else "neither is a JSON object"
     else:
         names = sorted(name[:LONGEST_FIELD] for name in {*a, *b} if a.get(name) != b.get(name))
         how = ", ".join(names[:MOST_FIELDS]) + (" and more" if len(names) > MOST_FIELDS else "")
@@ -320,7 +328,7 @@ def _describe_difference(one: LedgerCopy, other: LedgerCopy) -> str:
 
 
 def _describe_shortfall(copy: LedgerCopy, chosen: LedgerCopy) -> str:
-    """`b.jsonl has the first 3 of the 5 lines, then a torn one (40 bytes, no record)`."""
+    """Describe what a copy lacks: `b.jsonl has the first 3 of the 5 lines, then a torn one (40 bytes, no record)`."""
     total = len(chosen.lines)
     text = f"{copy.path} has {'the same' if len(copy.lines) == total else f'the first {len(copy.lines)} of the'} {total} lines"
     if copy.torn:
@@ -330,13 +338,19 @@ def _describe_shortfall(copy: LedgerCopy, chosen: LedgerCopy) -> str:
 
 
 def _read(path: Path, *, held: bool) -> bytes:
-    """The whole file, where `held` under a shared lock. Raises LedgerError, for a live run LiveRunError."""
+    """Read the whole file, with `held` under a shared lock.
+
+    Raises LedgerError, and LiveRunError for a live run.
+    """
     with files.explain_refusal(LedgerError, f"{path}: cannot read"), _open(path, held=held) as file:
         return file.read()
 
 
 def _open(path: Path, *, held: bool) -> BinaryIO:
-    """Open the file, `held` so that no run goes on with it while it is open. Raises OSError, for a live run LiveRunError."""
+    """Open the file; with `held` no run can write to it while it is open.
+
+    Raises OSError, and LiveRunError for a live run.
+    """
     try:
         return files.open_unchanging(path) if held else path.open("rb")
     except BlockingIOError as error:
@@ -346,8 +360,11 @@ def _open(path: Path, *, held: bool) -> BinaryIO:
 
 
 def _bring(target: Path, content: bytes, before: bytes | None, *, dry_run: bool) -> None:
-    """The whole file in its place and on disk, or nothing; meanwhile nobody goes on with what is there, and it is what it was
-    (None: nothing). Raises ChangedError where it is not, LiveRunError or LedgerError, and FileError where it cannot be written.
+    """Bring the whole file to its place and to disk, or nothing.
+
+    What is there is locked meanwhile and must be unchanged. `before` is what was there (None: nothing). Raises
+    ChangedError if it has changed, LiveRunError or LedgerError if it cannot be read, and FileError if the file cannot
+    be written.
     """
     with ExitStack() as held:
         if before is not None:

@@ -1,8 +1,8 @@
-"""Every name of a job and of a processor, at each length that is needed. No other module puts a job into words.
+"""Every name of a job and of a processor, at each length that is needed. No other module names jobs.
 
-The words are those that `schema.Job` declares for its fields, and a name has them for every field that is not plain. Two jobs
-that are different work never get the same words: a table groups rows by them. Names that no one ever gave a processor or a
-workload, longer than `plain_text.LONGEST`, are cut.
+The words are those that `schema.Job` declares for its fields, and a name contains them for every field that is not
+plain. Two jobs with different work never get the same words: a table groups rows by them. Names longer than
+`plain_text.LONGEST`, which no real processor or workload has, are cut.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from cnnbench.workloads.recipes import RECIPES
 _NOISE = re.compile(r"\((?:R|TM|C)\)|\b\d+-Core\b|\bProcessor\b|\bCPU @ [\d.]+ ?GHz", re.IGNORECASE)
 _DATA = {"mnist": "MNIST", "synthetic": "SYNTHETIC digits", "random": "random data"}
 _WORK: tuple[AxisGroup, ...] = ("work", "compute", "network", "data", "clock", "ranks")
-"""Everything of a job but where it runs and which repeat it is."""
+"""All groups of a job's fields except where it runs and which repeat it is."""
 _BLOCKS = ("warmup_steps", "block_steps", "blocks")
 _PROCESSES = ("world", "copies", "nodes")
 _STATED = ("precision", "layout", "execution")
-"""What the name of a step says even where it is plain."""
+"""The fields that the name of a step states even if they are plain."""
 
-# Orders of words; `...` is the place of every field that is not named: of a new one too.
+# Orders of words; `...` is the place of every field that is not listed, new ones included.
 _SHORT_ORDER = ("task", ..., "recipe", "target", "optimizer", "loader", "loader_workers", "division", "precision")
 _TITLE_ORDER = (
     "division",
@@ -59,30 +59,31 @@ _CHART_ORDER = (
 
 
 def processor_name(device: Device) -> str:
-    """The name people use: without trade marks, core count and the word Processor."""
+    """Shorten the processor's name: no trade marks, core count or the word Processor."""
     return plain(_NOISE.sub(" ", device.name)) or plain(device.name)
 
 
 def count_threads(threads: int | None) -> tuple[str, ...]:
-    """Return `1 thread` or `2 threads`; nothing where the number is the default."""
+    """Format `1 thread` or `2 threads`; empty if the number is the default."""
     return () if threads is None else (f"{threads} thread{'' if threads == 1 else 's'}",)
 
 
 def place_label(job: Job) -> str:
-    """Where on the machine: `cpu, 2 threads`, `cuda:0`, of several processes `cpu, 2 ranks, 1 thread`; the allocator where it was
-    not held.
+    """Name where on the machine: `cpu, 2 threads`, `cuda:0`, or `cpu, 2 ranks, 1 thread` for several processes.
+
+    The allocator is named if it was not held.
     """
-    processes = _find_words(job, "ranks", order=(*_PROCESSES, ...), titles=True, told=("scaling",))
+    processes = _find_words(job, "ranks", order=(*_PROCESSES, ...), titles=True, omitted=("scaling",))
     return ", ".join((plain(job.device), *processes, *count_threads(job.threads), *_find_words(job, "place")))
 
 
 def place_key(machine_id: str, job: Job) -> str:
-    """The place as `--relative-to` takes it: machine, device and, on a CPU, threads."""
+    """Format the place as `--relative-to` takes it: machine, device and, on a CPU, threads."""
     return f"{machine_id}/{job.device}" + ("" if job.threads is None else f"/{job.threads}")
 
 
 def job_label(job: Job, *, threads: bool = False) -> str:
-    """Short text for progress lines: `mnist-cnn b128 fp32 on cpu`, with the thread count where wanted and known."""
+    """Name the job for progress lines: `mnist-cnn b128 fp32 on cpu`, with the thread count if wanted and known."""
     what = str(job.size) if job.size is not None else f"b{job.batch_size}"
     words = deviations(job, "optimizer", "loader", "loader_workers", "division", "precision")
     place = ", ".join((job.device, *count_threads(job.threads if threads else None)))
@@ -90,92 +91,108 @@ def job_label(job: Job, *, threads: bool = False) -> str:
 
 
 def process_label(job: Job) -> str:
-    """The same with the round: `mnist-cnn b128 fp32 on cpu, round 1`."""
+    """Name the job with its round: `mnist-cnn b128 fp32 on cpu, round 1`."""
     return f"{job_label(job)}, round {job.round + 1}"
 
 
 def work_label(job: Job, protocol: int = PROTOCOL) -> str:
-    """Everything of the job's work key but what has a column of its own (precision; a GEMM's size and blocks), usual choices
-    left out; and the timing rule where it is not today's.
+    """Name the job's work, without the usual choices and without what has a column of its own.
+
+    Those are the precision, and a GEMM's size and blocks. The timing rule is added if it is not today's.
     """
     return _describe(job, (_training(job),)) + format_protocol(protocol)
 
 
 def full_label(job: Job, protocol: int = PROTOCOL) -> str:
-    """The whole name: where it ran, what it did, and the timing rule where it is not today's."""
+    """Name the job in full: where it ran, what it did, and the timing rule if it is not today's."""
     size = () if job.size is None else (f"side {units.count(job.size)}",)
     return " · ".join((place_label(job), job.precision, work_label(job), *size)) + format_protocol(protocol)
 
 
 def ladder_label(job: Job, protocol: int = PROTOCOL) -> str:
-    """What the rungs of a ladder share: the work without the way a step is computed, and where. `step_label` says the rest."""
+    """Name what the rungs of a ladder share: the work, but not how a step is computed, and where; see `step_label`."""
     work = work_label(job.model_copy(update=plain_values("compute")))
     return f"{work} · on {place_label(job)}{format_protocol(protocol)}"
 
 
 def step_label(job: Job, stated: Collection[str] = _STATED) -> str:
-    """How a step is computed: `fp32, nchw, eager`, with loader and division where they are not the usual ones.
+    """Name how a step is computed: `fp32, nchw, eager`, with loader and division if they are not the usual ones.
 
-    Without `stated` it is nothing but what differs from the plain way.
+    Without `stated` only what differs from the plain way is named.
     """
     return ", ".join(_find_words(job, "compute", order=_STEP_ORDER, titles=True, stated=stated))
 
 
 def list_step_values(job: Job) -> tuple[str, ...]:
-    """Return how a step is computed, plain or not, by values alone: `reference`, `fp32`, `nchw`, `eager`, `resident`."""
+    """List how a step is computed, plain or not, by values alone.
+
+    An example: `reference`, `fp32`, `nchw`, `eager`, `resident`.
+    """
     return tuple(str(getattr(job, name)) for name in plain_values("compute") if name != "loader_workers")
 
 
 def target_label(job: Job, protocol: int = PROTOCOL) -> str:
-    """Name the work without how it is computed and trained, which all trainings to one target share; see `variant_label`."""
+    """Name the work that all trainings to one target share; see `variant_label`.
+
+    How it is computed and trained is left out.
+    """
     shared = {**plain_values("compute", "network"), "task": job.task}
     return _describe(job.model_copy(update=shared), ()) + format_protocol(protocol)
 
 
 def variant_label(job: Job) -> str:
-    """How a step is computed and the network trained: `bf16, nhwc, compiled, adam xavier`."""
-    return ", ".join((step_label(job), _training(job), *_find_words(job, "network", told=("task", "optimizer"))))
+    """Name how a step is computed and the network trained: `bf16, nhwc, compiled, adam xavier`."""
+    return ", ".join((step_label(job), _training(job), *_find_words(job, "network", omitted=("task", "optimizer"))))
 
 
 def profile_title(job: Job) -> str:
-    """What a device's rungs have in common: `mnist-cnn b128 fp32 on cpu, 2 threads`; see `profile_variant`."""
+    """Name what a device's rungs have in common: `mnist-cnn b128 fp32 on cpu, 2 threads`; see `profile_variant`."""
     return job_label(job.model_copy(update={"execution": "eager", "layout": "nchw"}), threads=True)
 
 
 def profile_variant(job: Job) -> str:
-    """A rung of a profile: `reference`, `reference nhwc compiled`, or a tuned rung such as `native`."""
+    """Name a rung of a profile: `reference`, `reference nhwc compiled`, or a tuned rung such as `native`."""
     if job.division != "reference":
         return job.execution
-    return " ".join(("reference", *_find_words(job, "compute", told=("precision", "loader", "loader_workers"))))
+    return " ".join(("reference", *_find_words(job, "compute", omitted=("precision", "loader", "loader_workers"))))
 
 
 def trace_file_name(job: Job, variant: str) -> str:
-    """`mnist-cnn-b128-fp32-on-cpu-2-threads-native.json`: a trace of the same rung and settings is written over."""
+    """Name the file of a trace: `mnist-cnn-b128-fp32-on-cpu-2-threads-native.json`.
+
+    A second trace of the same rung and settings overwrites the first.
+    """
     return _make_file_name(f"{profile_title(job)} {variant}") + ".json"
 
 
 def short_name(job: Job, *, size: bool = False, batch: bool = False) -> str:
-    """The job in a few words, for a sentence about its row: `mnist-cnn nhwc compiled bf16`. With `size` a GEMM's side too, with
-    `batch` the batch of any other.
+    """Name the job in a few words, for a sentence about its row: `mnist-cnn nhwc compiled bf16`.
+
+    `size` adds a GEMM's side, `batch` the batch of any other job.
     """
     side = (str(job.size),) if size and job.size is not None else ()
     images = (f"b{job.batch_size}",) if batch and job.size is None else ()
     return " ".join((plain(job.workload), *side, *images, *deviations(job, "precision"), job.precision))
 
 
-def deviations(job: Job, *unsaid: str) -> tuple[str, ...]:
-    """What makes the job another than the plain one of its workload and batch, in words; nothing for the plain one."""
-    return _find_words(job, *_WORK, order=_SHORT_ORDER, told=unsaid)
+def deviations(job: Job, *omitted: str) -> tuple[str, ...]:
+    """List, in words, how the job differs from the plain one of its workload and batch.
+
+    Empty for the plain one.
+    """
+    return _find_words(job, *_WORK, order=_SHORT_ORDER, omitted=omitted)
 
 
 def chart_words(job: Job) -> tuple[str, ...]:
-    """How it is computed and trained, where that is not the plain way, in the order of a chart's labels."""
+    """List how the job is computed and trained, if not the plain way, in the order of a chart's labels."""
     return _find_words(job, "compute", "network", order=_CHART_ORDER)
 
 
 def name_plan(plan: Iterable[Job]) -> Callable[[Job], str]:
-    """Return what to call a plan's jobs: their label, with the thread count in it where the plan has several, and what tells jobs
-    apart whose labels are alike: `mnist-cnn b128 fp32 on cpu, dataloader, round 1`. No two jobs have one name.
+    """Return a function that names a plan's jobs: `mnist-cnn b128 fp32 on cpu, dataloader, round 1`.
+
+    A name is the job's label, with the thread count if the plan has several, and the fields that distinguish jobs with
+    equal labels. No two jobs have the same name.
     """
     jobs = {job.row_key: job for job in plan}
     several = len({job.threads for job in jobs.values()} - {None}) > 1
@@ -210,7 +227,10 @@ _TRIED_FIRST = (
 
 
 def find_distinguishing_fields(alike: Collection[Job]) -> tuple[str, ...]:
-    """Return as many fields as tell the jobs apart, those that a reader looks for first tried first; none for one job alone."""
+    """Choose as many fields as distinguish the jobs, trying first those that a reader looks for.
+
+    None for a single job.
+    """
     chosen: list[str] = []
     for field in dict.fromkeys((*_TRIED_FIRST, *find_differing_fields(alike))):
         seen = {tuple(getattr(job, name) for name in chosen) for job in alike}
@@ -222,12 +242,12 @@ def find_distinguishing_fields(alike: Collection[Job]) -> tuple[str, ...]:
 
 
 def find_differing_fields(jobs: Collection[Job]) -> tuple[str, ...]:
-    """Return every field in which any two of the jobs differ, but seed and round."""
+    """List every field in which any two of the jobs differ, except seed and round."""
     return tuple(name for name in plain_values(*_WORK, "place") if len({getattr(job, name) for job in jobs}) > 1)
 
 
 def name_jobs(jobs: Sequence[Job]) -> tuple[str, ...]:
-    """`mnist-cnn/cpu` for each job, with the keys that tell it from the others of that name."""
+    """Name each job `mnist-cnn/cpu`, with the keys that distinguish it from others of that name."""
     names = [f"{job.workload}/{job.device}" for job in jobs]
     pairs = list(zip(names, jobs, strict=True))
     fields = {name: find_differing_fields([job for its, job in pairs if its == name]) for name in names}
@@ -235,8 +255,9 @@ def name_jobs(jobs: Sequence[Job]) -> tuple[str, ...]:
 
 
 def name_run_folder(job: Job, plan: Sequence[Job]) -> str:
-    """The job's label and round in letters, digits, dots and hyphens, different from every other job's of the plan: jobs whose
-    labels are alike have the beginning of their row key's digest in it.
+    """Name the folder of a job: its label and round in letters, digits, dots and hyphens, unique within the plan.
+
+    Jobs with equal labels have the beginning of their row key's digest added.
     """
     label = job_label(job, threads=True)
     alike = {each.row_key for each in plan if job_label(each, threads=True) == label and each.round == job.round}
@@ -245,22 +266,24 @@ def name_run_folder(job: Job, plan: Sequence[Job]) -> str:
 
 
 def describe_job(job: Job) -> str:
-    """What `-k` looks in: `mnist-cnn b128 fp32 on cpu`, then every key as key=value."""
+    """Write the text that `-k` searches: `mnist-cnn b128 fp32 on cpu`, then every key as key=value."""
     values = job.model_dump(exclude={"seed", "round"}, exclude_none=True)
     return " ".join((job_label(job), *(f"{name}={value}" for name, value in values.items()))).lower()
 
 
 def export_name(job: Job, protocol: int) -> str:
-    """`mnist-cnn-v1[precision=fp32,batch_size=128,...]`: every field that is not the usual one, and the protocol.
+    """Name a job for exports: `mnist-cnn-v1[precision=fp32,batch_size=128,...]`, with every unusual field and the
+    protocol.
 
-    It depends on the job alone, not on what else is exported, and a field that a later version adds leaves it as it is.
+    The name depends on the job alone, not on what else is exported, and a field that a later version adds does not
+    change it.
     """
     inside = ",".join(f"{name}={value}" for name, value in export_params(job, protocol).items())
     return f"{plain(job.workload)}-v{job.workload_version}[{inside}]"
 
 
 def export_params(job: Job, protocol: int) -> dict[str, str | int | float | bool]:
-    """The fields in that name, in the schema's order."""
+    """Collect the fields in that name, in the schema's order."""
     always = {"precision", "device", "threads"} | (set() if job.size is not None else {"batch_size"})
     usual = plain_values(*_WORK, "place")
     chosen = {
@@ -274,14 +297,14 @@ def export_params(job: Job, protocol: int) -> dict[str, str | int | float | bool
 
 
 def export_names(jobs: Mapping[str, tuple[Job, int]]) -> dict[str, str]:
-    """The export name of each job by its row key, with the beginning of the key's digest where two would be alike."""
+    """Name each job for exports by its row key, with the beginning of the key's digest if two names would be equal."""
     named = {key: export_name(*each) for key, each in jobs.items()}
     counts = Counter(named.values())
     return {key: name if counts[name] == 1 else f"{name}#{digest(key)[:8]}" for key, name in named.items()}
 
 
 def _make_file_name(words: str) -> str:
-    """The words in letters, digits, dots and hyphens."""
+    """Convert the words to letters, digits, dots and hyphens."""
     return re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.")
 
 
@@ -291,13 +314,13 @@ def _find_words(
     order: Sequence[Any] = (...,),
     titles: bool = False,
     stated: Collection[str] = (),
-    told: Collection[str] = (),
+    omitted: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """The words of the fields that are not plain; words that several fields share are those of the first alone.
+    """Find the words of the fields that are not plain.
 
-    They are in an order of fields, in which `...` is the place of all that it does not name. With `titles` they are as a
-    table's title has them, where a field without any goes by its name. `stated` fields are said even where they are plain,
-    `told` ones never.
+    Words that several fields share appear once. They are in the order of `order`, in which `...` is the place of all
+    fields that it does not list. With `titles` they are the words of a table's title, in which a field without any is
+    called by its name. `stated` fields are included even if they are plain, `omitted` ones never.
     """
     found: dict[str, str] = {}
     for name, usual in plain_values(*groups).items():
@@ -307,7 +330,7 @@ def _find_words(
         is_plain = name not in stated and (value == usual or _goes_without_saying(job, name))
         if titles and name == "final_evaluation" and value and _ends_unevaluated(job):
             is_plain, word = False, "final evaluation"
-        if name in told or is_plain or (word is None and not titles):
+        if name in omitted or is_plain or (word is None and not titles):
             continue
         text = plain(f"{name.replace('_', ' ')} {value}" if word is None else word.format(job))
         if text not in found.values():
@@ -317,7 +340,10 @@ def _find_words(
 
 
 def _goes_without_saying(job: Job, name: str) -> bool:
-    """Whether a field is not plain and yet nothing new: the workload's own optimiser, or what the recipe or the clock decides."""
+    """Check for a field that is not plain and yet nothing new.
+
+    Examples are the workload's own optimiser, and what the recipe or the clock decides.
+    """
     if name == "optimizer" and job.workload != "gemm":
         own = workloads.get(job.workload).default_optimizer if job.workload in workloads.names() else None
         return own in (None, job.optimizer)
@@ -333,22 +359,27 @@ def _ends_unevaluated(job: Job) -> bool:
 
 
 def _describe(job: Job, training: tuple[str, ...]) -> str:
-    """The work in a table's title: what is trained on what, for how long, and every other field that is not plain."""
-    told = {"workload", "workload_version", "precision", "clock", *_LENGTH_TOLD[job.clock]}
-    told |= set() if job.job_steps is None else {"epochs", "steps_per_epoch"}
+    """Describe the work for a table's title.
+
+    It names what is trained on what, for how long, and every other field that is not plain.
+    """
+    omitted = {"workload", "workload_version", "precision", "clock", *_LENGTH_FIELDS[job.clock]}
+    omitted |= set() if job.job_steps is None else {"epochs", "steps_per_epoch"}
     if job.workload == "gemm":
         head: tuple[str, ...] = (f"gemm v{job.workload_version}", "square matrices of random values")
-        told |= {"size", *_BLOCKS}
+        omitted |= {"size", *_BLOCKS}
     else:
         split = () if job.split is None else (f"{units.count(SPLIT_IMAGES[job.split])} images",)
         data = " ".join((_DATA[job.data], *split, "in order" if job.order == "sequential" else "shuffled"))
         head = (f"{plain(job.workload)} v{job.workload_version}", f"batch {job.batch_size}", *training, data)
-        told |= {"batch_size", "optimizer", "init", "data", "split", "order"}
-    return " · ".join((*head, *_length(job), *_find_words(job, *_WORK, order=_TITLE_ORDER, titles=True, told=told)))
+        omitted |= {"batch_size", "optimizer", "init", "data", "split", "order"}
+    return " · ".join(
+        (*head, *_length(job), *_find_words(job, *_WORK, order=_TITLE_ORDER, titles=True, omitted=omitted))
+    )
 
 
-_LENGTH_TOLD = {"steady": _BLOCKS, "job": (), "accuracy": ("target", "evaluate_every"), "recipe": ("recipe",)}
-"""What `_length` says of the job, by clock."""
+_LENGTH_FIELDS = {"steady": _BLOCKS, "job": (), "accuracy": ("target", "evaluate_every"), "recipe": ("recipe",)}
+"""The fields that `_length` describes, by clock."""
 
 
 def _training(job: Job) -> str:
@@ -374,5 +405,5 @@ def _length(job: Job) -> tuple[str, ...]:
 
 
 def format_protocol(protocol: int) -> str:
-    """The timing rule behind a title, where it is not today's."""
+    """Format the timing rule to follow a title; empty if it is today's."""
     return "" if protocol == PROTOCOL else f" · protocol {protocol}"

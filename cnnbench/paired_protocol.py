@@ -1,11 +1,12 @@
-"""The words of a paired measurement: what the parent says to an arm's worker, and what one block of two arms is, raw.
+"""The messages of a paired measurement between the parent and an arm's worker, and the raw record of one block of two
+arms.
 
 A block is two fresh processes, base and head, alive together. Each job is built in both, and then they take turns: the
 parent grants a few steps to one arm while the other sleeps in the kernel. Standard input carries the parent's messages
-and a pipe of its own the answers, one JSON object a line. All values are frozen, seconds have nanosecond resolution.
+and a separate pipe the answers, one JSON object per line. All values are frozen, seconds have nanosecond resolution.
 
-`PROTOCOL_VERSION` counts changes of the messages: an arm's code may be older than the parent's, and says so before it is given
-any work.
+`PROTOCOL_VERSION` counts changes of the messages: an arm's code may be older than the parent's, and reports its version
+before it is given any work.
   1: first published.
 """
 
@@ -26,7 +27,7 @@ PhaseName = Literal["screening", "confirming"]
 
 
 class HandshakeRequest(Frozen):
-    """The first line to a worker, before anything that a version of cnnbench may not understand."""
+    """The first line to a worker, without anything that an older version of cnnbench might not understand."""
 
     spoken: int = PROTOCOL_VERSION
     parent_pid: int
@@ -52,24 +53,24 @@ class Setup(Frozen):
 
 
 class WorkerRequest(Frozen):
-    """One thing to do: build a job, take a turn of `steps` (the first is not timed), show the work done, or go."""
+    """One request: build a job, take a turn of `steps` (the first is not timed), report the work done, or end."""
 
     do: Literal["build", "turn", "finish", "share", "end"]
     job: int = 0
     steps: int = 0
     share: float = 0.0
-    """share: how much longer a step is to take, as a fraction"""
+    """for `share`: how much longer a step is to take, as a fraction"""
 
 
 class Turn(Frozen):
-    """Seconds of each kept step (one value, their mean, where work is queued) and of the control loop after them."""
+    """Seconds of each kept step (one value, their mean, if work is queued) and of the control loop after them."""
 
     step_seconds: tuple[float, ...]
     control_seconds: float
 
 
 class Injection(Frozen):
-    """Which amount of work, run again in each step, makes it longer by which share, as measured."""
+    """The amount of extra work in each step, and the measured share by which it makes the step longer."""
 
     again: float
     measured: float
@@ -94,7 +95,7 @@ class WorkDone(Frozen):
 
 
 class WorkerFailure(Frozen):
-    """Why a worker cannot go on; `arm` is filled in by the parent, which also types what kills a process."""
+    """Why a worker cannot continue; `arm` is set by the parent, which also classifies signals that end a process."""
 
     status: Status | Literal["outdated"]
     message: str
@@ -103,7 +104,7 @@ class WorkerFailure(Frozen):
 
 
 class WorkerResponse(Frozen):
-    """One line from a worker: exactly one of these is there."""
+    """One line from a worker, with exactly one of these fields."""
 
     hello: Handshake | None = None
     ready: bool | None = None
@@ -127,7 +128,7 @@ class JobRun(Frozen):
 
 
 class Span(Frozen):
-    """The machine over a stretch of time: its sensors at both ends."""
+    """The machine's sensors at both ends of a stretch of time."""
 
     wall_seconds: float
     before: Telemetry
@@ -135,10 +136,11 @@ class Span(Frozen):
 
 
 class PairRecord(Frozen):
-    """Two fresh processes and all they did, or how one of them failed. Jobs go by their number in the check's plan.
+    """Two fresh processes and all they did, or how one of them failed. Jobs are identified by their number in the
+    check's plan.
 
-    `first` is the arm whose process was started first and sits in the first of two equal folders, by a fair coin;
-    `orders` has for each job a letter a round, b where base had the first turn and h where head had it.
+    `first` is the arm whose process was started first and uses the first of two equal folders, by a fair coin; `orders`
+    has for each job one letter per round, b if base had the first turn and h if head had it.
     """
 
     kind: Literal["block"] = "block"
@@ -152,10 +154,10 @@ class PairRecord(Frozen):
     base: dict[int, JobRun] = Field(default_factory=dict)
     head: dict[int, JobRun] = Field(default_factory=dict)
     spans: dict[str, Span] = Field(default_factory=dict)
-    """by arm where they ran one after the other, else under `both`"""
+    """by arm if they ran one after the other, else under `both`"""
     failure: WorkerFailure | None = None
 
 
 def other_arm(arm: Arm) -> Arm:
-    """The other arm."""
+    """Return the other arm."""
     return "head" if arm == "base" else "base"

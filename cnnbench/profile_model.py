@@ -1,7 +1,9 @@
-"""The words of a profile: where the time of one training step goes, as the profiling worker tells it to its parent.
+"""The messages of a profile: where the time of one training step goes, as the profiling worker reports it to its
+parent.
 
-A profile is no measurement: its times are taken under a profiler, which costs some itself. It is shown and forgotten; no
-ledger holds one. All times are seconds a step, shares are of the whole step under the profiler, and add up to 1.
+A profile does not count as a measurement: its times are taken under a profiler, which takes time itself. It is shown
+and not stored in any ledger. All times are seconds per step; shares are of the whole step under the profiler and add up
+to 1.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ Group = Literal[
     "python and gaps",
     "device idle",
 ]
-"""Kinds of work, the last two for the time in which no operator runs, of the host or of the device."""
+"""Kinds of work, the last two for the time in which no operator runs on the host or on the device."""
 StepPhase = Literal["draw", "forward", "backward", "optimiser", "between"]
-"""Parts of a step; `between` is what stands in none of the others."""
+"""Parts of a step; `between` is what belongs to none of the others."""
 
 
 class Part(Frozen):
@@ -39,7 +41,7 @@ class Part(Frozen):
 
 
 class Operator(Frozen):
-    """An operator (or a kernel of the device) with the time it took itself, without that of the operators it called."""
+    """An operator (or a kernel of the device) with its own time, without that of the operators it called."""
 
     name: str
     group: Group
@@ -47,41 +49,47 @@ class Operator(Frozen):
     seconds: float
     share: float
     calls: float
-    """In one step."""
+    """Calls per step."""
 
 
 class Breakdown(Frozen):
-    """A step taken apart. `groups` and `phases` are complete and each sum to the step; `operators` begin with the longest."""
+    """A step broken down. `groups` and `phases` are complete and each sum to the step; `operators` are sorted, longest
+    first.
+    """
 
     view: Literal["host", "device"]
-    """Whose time is told apart: the host's that runs (or queues) operators, or the device's that computes what was queued."""
+    """Whose time is broken down: the host's, which runs (or queues) operators, or the device's, which computes what was
+    queued.
+    """
     step_seconds: float
-    """The mean, which is what parts add up to."""
+    """The mean, which the parts add up to."""
     each_seconds: tuple[float, ...]
-    """Of each step; on an accelerator, where steps are queued, the mean alone."""
+    """The time of each step; on an accelerator, where steps are queued, the mean alone."""
     groups: tuple[Part, ...]
     phases: tuple[Part, ...]
     operators: tuple[Operator, ...]
     kernels: tuple[Operator, ...] = ()
-    """Of an accelerator, by their own names."""
+    """The kernels of an accelerator, by their own names."""
     device_idle_share: float | None = None
-    """Share of the steps' time in which nothing ran on the device; None where the profiler does not see one."""
+    """Share of the steps' time in which nothing ran on the device; None if the profiler sees no device."""
 
 
 class Profile(Frozen):
     """One rung's profile."""
 
     plain_seconds: tuple[float, ...]
-    """Seconds of a step without the profiler, half before it and half after: each step, on accelerators each block's mean."""
+    """Seconds of a step without the profiler, half before it and half after: each step, on accelerators each block's
+    mean.
+    """
     profiled_steps: int
     breakdown: Breakdown
     tuned_rung: str | None = None
-    """The one that ran, where the job left it open."""
+    """The rung that ran, if the job left it open."""
     notes: tuple[str, ...] = ()
 
 
 class ProfileRequest(Frozen):
-    """What the profiling worker is asked for besides the job: where its answer goes, and its trace."""
+    """What the profiling worker is asked for besides the job: the path of its answer, and of its trace."""
 
     answer_path: str
     trace_path: str | None = None
@@ -96,12 +104,12 @@ class ProfileJob(Frozen):
 
     @property
     def place(self) -> str:
-        """`native on cpu`."""
+        """The name with the device: `native on cpu`."""
         return f"{self.name} on {self.job.device}"
 
 
 class ProfileResult(Frozen):
-    """A rung and what came of it; `profile` is None where the outcome is not ok."""
+    """A rung and its result; `profile` is None if the outcome is not ok."""
 
     rung: ProfileJob
     outcome: Outcome

@@ -3,8 +3,8 @@
 A run owns one file, `results/<machine_id>/<run_id>.jsonl`: created once and never rewritten, one JSON line for the run
 and one for each process, on disk (fsync) before the next process starts. Two runs never share a file. The writer holds
 an exclusive lock (flock) on it, and every worker inherits the locked descriptor, so the lock is free only when the run
-*and* its last worker are gone: that is what `--resume` asks for. Each line carries the SHA-256 of the line before it,
-so a careless edit shows (not a forgery: whoever rewrites a whole file can rewrite the digests too).
+*and* its last worker are gone, which is what `--resume` needs. Each line carries the SHA-256 of the line before it, so
+a careless edit is noticed (a forgery is not: whoever rewrites a whole file can rewrite the digests too).
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ _Line = TypeVar("_Line", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Ledger:
-    """One run as read back. `problems` names every line that could not be used and every break of the digest chain."""
+    """One run as read from disk. `problems` lists every line that could not be used and every break of the digest
+    chain.
+    """
 
     path: Path
     header: RunHeader
@@ -50,19 +52,21 @@ class LoadedLedgers:
 
 
 def new_run_id() -> str:
-    """UTC date and time with eight random hexadecimal digits: names sort by time, and of 100 runs begun in one second two share
-    one once in 870,000 times (100 x 99 / 2 / 2^32). Equal nodes share a folder, so it is the id alone that tells them apart.
+    """Make a run id: UTC date and time with eight random hexadecimal digits, so that names sort by time.
+
+    Of 100 runs begun in one second two share an id once in 870,000 times (100 x 99 / 2 / 2^32). Equal nodes share a
+    folder, so only the id distinguishes their runs.
     """
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
 def format_now() -> str:
-    """The time now in UTC, to the second, as every record has it."""
+    """Format the time now in UTC, to the second, as in every record."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def find_published_dir() -> Path:
-    """Folder of the shipped reference rows: in the installed package, else in the source tree."""
+    """Find the folder of the shipped reference rows: in the installed package, else in the source tree."""
     package = Path(__file__).parent
     shipped = package / "_shipped" / "reference"
     return shipped if shipped.is_dir() else package.parent / "results" / "reference"
@@ -75,7 +79,10 @@ class Writer(LockedFile):
     last_digest: str | None = None
 
     def append(self, line: BaseModel) -> str:
-        """Write one line and bring it to disk; returns its text. Raises LedgerError (disk full, say), leaving no part of it."""
+        """Write one line and bring it to disk; returns its text.
+
+        Raises LedgerError (a full disk), leaving no part of it.
+        """
         cannot, remedy = "write results there", "choose another place with --results DIR"
         if isinstance(line, Record):
             line = line.model_copy(update={"prev": self.last_digest})
@@ -88,8 +95,9 @@ class Writer(LockedFile):
 
 
 def create(directory: Path, header: RunHeader) -> Writer:
-    """A new ledger `directory/<machine_id>/<run_id>.jsonl` with its header line. Raises LedgerError if it cannot be made; then no
-    part of it is left.
+    """Create the ledger `directory/<machine_id>/<run_id>.jsonl` with its header line.
+
+    Raises LedgerError if it cannot be made; then no part of it is left.
     """
     writer = Writer.create(directory / header.machine.id / f"{header.run_id}.jsonl")
     try:
@@ -102,9 +110,10 @@ def create(directory: Path, header: RunHeader) -> Writer:
 
 
 def reopen(path: Path) -> tuple[Writer, Ledger]:
-    """The ledger and a writer to go on with it. A torn last line is closed off, not removed.
+    """Read the ledger and open a writer to resume it.
 
-    Raises LedgerError where another run, or a worker of an earlier one, still holds it, or it cannot be read.
+    A torn last line is closed off, not removed. Raises LedgerError if another run, or a worker of an earlier one, still
+    holds it, or it cannot be read.
     """
     writer = Writer.reopen(path)
     try:
@@ -118,16 +127,16 @@ def reopen(path: Path) -> tuple[Writer, Ledger]:
 
 
 def load(path: Path) -> Ledger:
-    """Read one ledger. Lines that cannot be used become `problems`; raises LedgerError if there is no usable header.
+    """Read one ledger.
 
-    The workloads described in its header are known from then on, so that its records can be understood; see
-    `workloads.register_from_ledger`.
+    Lines that cannot be used become `problems`; raises LedgerError if there is no usable header. The workloads
+    described in its header are registered, so that its records can be understood; see `workloads.register_from_ledger`.
     """
     return parse(path, _read(path))
 
 
 def parse(path: Path, content: bytes) -> Ledger:
-    """`load` for a file whose bytes were read already; the path only names them in messages."""
+    """Parse the bytes of a ledger as `load` does; the path is used only in messages."""
     problems = []
     header: RunHeader | None = None
     records = []
@@ -157,9 +166,10 @@ def parse(path: Path, content: bytes) -> Ledger:
 
 
 def load_tree(paths: Sequence[Path]) -> LoadedLedgers:
-    """Every ledger and reference row under the paths (files, or directories searched for *.jsonl), in a fixed order.
+    """Load every ledger and reference row under the paths (files, or directories searched for *.jsonl), in a fixed
+    order.
 
-    A file that is no ledger becomes a problem; a path that does not exist raises LedgerError.
+    A file that is not a ledger becomes a problem; a path that does not exist raises LedgerError.
     """
     ledgers = []
     references: list[PublishedRow] = []
@@ -179,7 +189,7 @@ def load_tree(paths: Sequence[Path]) -> LoadedLedgers:
 
 
 def parse_published_rows(path: Path, content: bytes) -> tuple[PublishedRow, ...]:
-    """The published rows of a file whose bytes were read already. Raises LedgerError at the first line that is none."""
+    """Parse the published rows of a file. Raises LedgerError at the first line that is not one."""
     return tuple(
         _validate(PublishedRow, parse_line(text) or {}, f"{path}:{number}") for number, text, _ in _lines(content)
     )
@@ -199,7 +209,7 @@ def _read(path: Path) -> bytes:
 
 
 def _lines(content: bytes) -> Iterator[tuple[int, str, bool]]:
-    """Line number, text and whether the line was ended; blank lines are passed over."""
+    """Yield line number, text and whether the line was ended; blank lines are skipped."""
     parts = content.split(b"\n")
     for number, part in enumerate(parts, start=1):
         if part:
@@ -207,21 +217,23 @@ def _lines(content: bytes) -> Iterator[tuple[int, str, bool]]:
 
 
 def is_published_row(content: bytes) -> bool:
-    """Whether the first line is a published row rather than a run's header."""
+    """Check that the first line is a published row rather than a run's header."""
     first = next((text for _, text, _ in _lines(content)), "")
     return (parse_line(first) or {}).get("kind") == "reference"
 
 
 def parse_line(text: str) -> dict[str, Any] | None:
-    """The JSON object of a line; None where it is none, torn for instance, or with a number that is none of ours: NaN, inf, an
-    integer of more than 63 bits. Half a character (`\\ud800`), which no file could hold as text, becomes U+FFFD.
+    r"""Parse the JSON object of a line.
+
+    None if it is not one (torn, for instance), or has a number that we never write. Those are NaN, inf and integers of
+    more than 63 bits. Half a character (`\ud800`), which cannot be stored as text, becomes U+FFFD.
     """
     try:
         value = json.loads(text, parse_constant=_parse_finite, parse_float=_parse_finite, parse_int=_parse_whole)
         if "\\ud" in text.lower():
             whole = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
             value = json.loads(whole)
-    except (ValueError, RecursionError):  # RecursionError: junk nested deeper than any line of ours
+    except (ValueError, RecursionError):  # RecursionError: junk nested deeper than any line that cnnbench writes
         return None
     return value if isinstance(value, dict) else None
 

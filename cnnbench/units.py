@@ -1,4 +1,4 @@
-"""Numbers to text: the one place where SI values become what people read. Unknown is `n/a`, everywhere."""
+"""Formats numbers as text: the only place where SI values are converted for people. Unknown is always `n/a`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ NOT_AVAILABLE = "n/a"
 
 
 def duration(seconds: float | None) -> str:
-    """Clock time as h:mm:ss, rounded to the second (6331 -> `1:45:31`); under ten minutes with a tenth (327 -> `0:05:27.0`)."""
+    """Format a clock time as h:mm:ss, rounded to the second: 6331 -> `1:45:31`.
+
+    Below ten minutes 327 -> `0:05:27.0`.
+    """
     if seconds is None:
         return NOT_AVAILABLE
     tenths = round(seconds * 10)
@@ -20,7 +23,7 @@ def duration(seconds: float | None) -> str:
 
 
 def short_seconds(seconds: float | None) -> str:
-    """A duration with the prefix that suits it: `43.1 ms`, `5.2 us`, `12.0 s`."""
+    """Format a duration with a suitable prefix: `43.1 ms`, `5.2 us`, `12.0 s`."""
     if seconds is None:
         return NOT_AVAILABLE
     if abs(seconds) >= 999.5:
@@ -32,7 +35,7 @@ def short_seconds(seconds: float | None) -> str:
 
 
 def joules(value: float | None) -> str:
-    """Energy with the prefix that suits it: `12.3 mJ`, `4.5 kJ`."""
+    """Format an energy with a suitable prefix: `12.3 mJ`, `4.5 kJ`."""
     if value is None:
         return NOT_AVAILABLE
     for scale, unit in ((1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ")):
@@ -42,7 +45,7 @@ def joules(value: float | None) -> str:
 
 
 def giga(flops_per_second: float | None) -> str:
-    """A rate in GFLOP/s without its unit: four significant figures, thousands separated (`66,908`)."""
+    """Format a rate in GFLOP/s without its unit: four significant figures, thousands separated (`66,908`)."""
     if flops_per_second is None:
         return NOT_AVAILABLE
     value = flops_per_second / 1e9
@@ -52,7 +55,7 @@ def giga(flops_per_second: float | None) -> str:
 
 
 def data_size(size: int | None) -> str:
-    """Bytes with a binary prefix: `1.2 GiB`, `227 KiB`."""
+    """Format bytes with a binary prefix: `1.2 GiB`, `227 KiB`."""
     if size is None:
         return NOT_AVAILABLE
     value = float(size)
@@ -64,19 +67,19 @@ def data_size(size: int | None) -> str:
 
 
 def count(value: float | None) -> str:
-    """A whole number with separators, `1,378,698`."""
+    """Format a whole number with separators: `1,378,698`."""
     return NOT_AVAILABLE if value is None else f"{value:,.0f}"
 
 
 def rate(per_second: float | None) -> str:
-    """A rate such as images/s without its unit: whole from 100 up (`1,912`), three significant figures below."""
+    """Format a rate such as images/s without its unit: whole from 100 up (`1,912`), three significant figures below."""
     if per_second is None:
         return NOT_AVAILABLE
     return f"{per_second:,.0f}" if per_second >= 99.95 else f"{per_second:.3g}"
 
 
 def ratio(value: float | None) -> str:
-    """A speed-up: `19.36x`, `0.98x`, `264x`, `43,442x`, `0.0042x`."""
+    """Format a speed-up: `19.36x`, `0.98x`, `264x`, `43,442x`, `0.0042x`."""
     if value is None:
         return NOT_AVAILABLE
     if value < 0.0995:
@@ -85,7 +88,7 @@ def ratio(value: float | None) -> str:
 
 
 def span(low: float, high: float, text: Callable[[float | None], str]) -> str:
-    """An interval, what both ends share said once: `0.98–1.04x`, `97.20–97.80 %`, `0:48:41–0:56:20`, `0:00:41.6–44.8`."""
+    """Format an interval, with what both ends share only once: `0.98–1.04x`, `97.20–97.80 %`, `0:00:41.6–44.8`."""
     lower, upper = text(low), text(high)
     if ":" in lower and lower.rpartition(":")[0] == upper.rpartition(":")[0]:
         upper = upper.rpartition(":")[2]
@@ -96,24 +99,27 @@ def span(low: float, high: float, text: Callable[[float | None], str]) -> str:
 
 
 def exact_percent(fraction: float) -> str:
-    """A share that somebody chose, with as many digits as it has: 0.99 -> `99 %`, 0.985 -> `98.5 %`."""
+    """Format a share that somebody chose, with as many digits as it has: 0.99 -> `99 %`, 0.985 -> `98.5 %`."""
     return f"{100 * fraction:g} %"
 
 
 def number(value: float | None) -> str:
-    """A number whose unit stands elsewhere: three significant figures (`35.2`), whole and with separators from 1,000 up."""
+    """Format a number without its unit: three significant figures (`35.2`), whole and with separators from 1,000 up."""
     if value is None:
         return NOT_AVAILABLE
     return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
 
 
 def percent(fraction: float | None, digits: int = 2) -> str:
-    """A fraction as percent: 0.992 -> `99.20 %`."""
+    """Format a fraction as percent: 0.992 -> `99.20 %`."""
     return NOT_AVAILABLE if fraction is None else f"{100 * fraction:.{digits}f} %"
 
 
 def chance(share: float | None) -> str:
-    """A probability as percent, never rounded to certainty: `19.73 %`, `<0.01 %`, `>99.99 %`; 0 and 1 are printed as such."""
+    """Format a probability as percent, never rounded to certainty: `19.73 %`, `<0.01 %`, `>99.99 %`.
+
+    Only 0 and 1 are exact.
+    """
     text = percent(share)
     if share is not None and share > 0 and text == percent(0.0):
         return "<0.01 %"
@@ -121,7 +127,10 @@ def chance(share: float | None) -> str:
 
 
 def points(share: float | None, *, signed: bool = True) -> str:
-    """A difference of two shares in percentage points: -0.00031 -> `-0.031 pp`; a size without sign, `0.100 pp`."""
+    """Format a difference of shares in percentage points: -0.00031 -> `-0.031 pp`.
+
+    A size without sign: `0.100 pp`.
+    """
     if share is None:
         return NOT_AVAILABLE
     value = round(100 * share, 3) + 0.0  # -0.0 has a sign and no meaning
@@ -129,5 +138,5 @@ def points(share: float | None, *, signed: bool = True) -> str:
 
 
 def points_span(low: float, high: float) -> str:
-    """An interval of differences, the unit said once: `-0.070 to +0.008 pp`."""
+    """Format an interval of differences with one unit: `-0.070 to +0.008 pp`."""
     return f"{points(low).removesuffix(' pp')} to {points(high)}"

@@ -1,8 +1,9 @@
-"""What cannot be: the identity gate and the physics gate, held over every record when it is written and when it is read.
+"""Results that cannot be true: the identity gate and the physics gate, applied to every record when it is written and
+when it is read.
 
-Identities join only *independent* measurements (the sampler's count against steps x batch, blocks against the job
-clock against the parent's own clock, the network's parameters against the closed form). Physics: no GEMM beats its
-device's peak at the highest clock the device reports. A convolution may honestly do so (Winograd's algorithm saves
+Identities join only *independent* measurements (the sampler's count against steps x batch, blocks against the job clock
+against the parent's own clock, the network's parameters against the closed form). Physics: no GEMM beats its device's
+peak at the highest clock the device reports. A convolution may honestly do so (Winograd's algorithm saves
 multiplications), so it is doubted above the bound and invalid only above four times the bound.
 """
 
@@ -19,21 +20,22 @@ from cnnbench.schema import TUNED_ERROR, Device, Job, Machine, Outcome, Status, 
 from cnnbench.workloads import tuned_tolerance
 
 CHECKED_STATUSES: tuple[Status, ...] = ("ok", "missed")
-"""Outcomes that say something of their trial, so that it is held against what cannot be."""
+"""Outcomes with a trial that the gates check."""
 CONVOLUTION_FACTOR = 4.0
 """Winograd F(4x4, 3x3) saves a factor 4 of a 3x3 convolution's multiplications, the most any library uses."""
 ZEROS_FACTOR = 8.0
-"""The tuned division leaves out products with zeros (black pixels, gradients beside a maximum); more than this is a wrong clock.
-A judgement: the most seen is 1.4 times the best product."""
+"""The tuned division leaves out products with zeros (black pixels, gradients beside a maximum); more than this is a
+wrong clock. A judgement: the most seen is 1.4 times the best product.
+"""
 CLOCK_TICK = 1e-9
-"""Seconds: what the clock counts in, so that no block is shorter."""
+"""The clock's resolution in seconds, so that no block is shorter."""
 CLOCK_TOLERANCE = 1.001
-"""Two monotonic clocks of one machine; what they may disagree by in relative terms."""
+"""The largest ratio by which two monotonic clocks of one machine may differ."""
 
 
 @dataclass(frozen=True)
 class Violation:
-    """One thing that cannot be (`invalid`), or is hard to believe (`doubt`)."""
+    """One thing that is impossible (`invalid`) or hard to believe (`doubt`)."""
 
     gate: Literal["identity", "physics"]
     severity: Literal["invalid", "doubt"]
@@ -43,7 +45,10 @@ class Violation:
 def find_violations(
     job: Job, trial: Trial, process_seconds: float, device: Device | None, machine: Machine, status: Status = "ok"
 ) -> tuple[Violation, ...]:
-    """Every violation of one trial; empty for a sound one. `status` is what the worker said: `ok` or `missed`."""
+    """Find every violation in one trial; empty for a sound one.
+
+    `status` is what the worker reported: `ok` or `missed`.
+    """
     broken = [*_check_identities(job, trial, process_seconds), *_check_target(job, trial, status)]
     broken += [*_check_gradients(job, trial), *_check_ranks(job, trial)]
     if broken or device is None:
@@ -53,7 +58,7 @@ def find_violations(
 
 
 def reject_impossible(outcome: Outcome, violations: tuple[Violation, ...]) -> Outcome:
-    """The outcome with status `invalid` where a gate closed; its trial, raw, is kept."""
+    """Set the outcome's status to `invalid` if a gate rejects it; its raw trial is kept."""
     closed = [violation for violation in violations if violation.severity == "invalid"]
     if outcome.status not in CHECKED_STATUSES or not closed:
         return outcome
@@ -62,7 +67,7 @@ def reject_impossible(outcome: Outcome, violations: tuple[Violation, ...]) -> Ou
 
 
 def _select_broken(*rules: tuple[bool, str]) -> list[str]:
-    """The texts of the rules that are broken."""
+    """Return the texts of the rules that are broken."""
     return [text for broken, text in rules if broken]
 
 
@@ -71,7 +76,7 @@ def _check_identities(job: Job, trial: Trial, process_seconds: float) -> list[st
     before, whole, lived = trial.pretraining_seconds or 0.0, trial.job_seconds, process_seconds * CLOCK_TOLERANCE
     planned = job.job_steps if job.timed_whole else job.blocks * job.block_steps if job.clock == "steady" else None
     evaluated = trial.job_evaluation_seconds or 0.0
-    if job.clock == "accuracy":  # it times each of them
+    if job.clock == "accuracy":  # this clock times each evaluation
         evaluated = max(evaluated, sum(each.seconds for each in trial.epoch_evaluations))
     parts, clock = before + timed + evaluated, whole or 0.0
     names = "pre-training, blocks and evaluations" if before else "blocks and evaluations"
@@ -93,9 +98,9 @@ def _check_identities(job: Job, trial: Trial, process_seconds: float) -> list[st
         (timed > lived, f"blocks add up to {timed:.3f} s, the whole process lived {process_seconds:.3f} s"),
         (
             whole is not None and parts > whole * CLOCK_TOLERANCE,
-            f"{names} add up to {parts:.3f} s, the job clock says {clock:.3f} s",
+            f"{names} add up to {parts:.3f} s, the job clock measured {clock:.3f} s",
         ),
-        (clock > lived, f"the job clock says {clock:.3f} s, the process lived {process_seconds:.3f} s"),
+        (clock > lived, f"the job clock measured {clock:.3f} s, the process lived {process_seconds:.3f} s"),
         *(
             (
                 not 0 <= each.correct <= each.images or not each.images,
@@ -107,7 +112,9 @@ def _check_identities(job: Job, trial: Trial, process_seconds: float) -> list[st
 
 
 def _check_target(job: Job, trial: Trial, status: Status) -> list[str]:
-    """The accuracy clock: an evaluation of the same images after every block, up to the first that reaches the target."""
+    """Check the accuracy clock: an evaluation of the same images after every block, up to the first to reach the
+    target.
+    """
     target, every, limit = job.target, job.evaluate_every, job.job_steps
     if job.clock != "accuracy" or target is None or not every:
         return []
@@ -128,8 +135,8 @@ def _check_target(job: Job, trial: Trial, status: Status) -> list[str]:
         ),
         (len({each.images for each in evaluations}) > 1, "the evaluations are of different numbers of images"),
         (limit is not None and trial.steps > limit, f"{trial.steps} steps were timed, the epoch limit is {limit}"),
-        (early is not None, f"evaluation {early} of {len(evaluations)} reached the target, and training went on"),
-        (unlike, f"the last evaluation has {share}, the outcome says {status}"),
+        (early is not None, f"evaluation {early} of {len(evaluations)} reached the target, but training continued"),
+        (unlike, f"the last evaluation has {share}, the outcome is {status}"),
         (
             not unlike and not reached and limit is not None and trial.steps != limit // every * every,
             f"the target was missed after {trial.steps} steps, the epoch limit is {limit}",
@@ -142,20 +149,23 @@ def _check_target(job: Job, trial: Trial, status: Status) -> list[str]:
 
 
 def _check_gradients(job: Job, trial: Trial) -> list[str]:
-    """The tuned division computes what the reference does, and each process has shown it."""
+    """Check that each process compared the tuned division's gradients with the reference's, and that they agreed."""
     if job.division == "reference":
         return []
     text, most = trial.settings.get(TUNED_ERROR, ""), tuned_tolerance(job)
     try:
         error = float(text)
     except ValueError:
-        return ["the tuned step was not held against the reference's"]
+        return ["the tuned step was not compared with the reference's"]
     wrong = f"the tuned step's gradients are off by {error:.1e}, at most {most:.0e} is rounding"
-    return [] if error <= most else [wrong]  # wrong too where it is NaN
+    return [] if error <= most else [wrong]  # NaN is wrong too
 
 
 def _check_ranks(job: Job, trial: Trial) -> list[str]:
-    """Processes of one job add up: each is there once, did all blocks, drew its share, and ranks hold the same weights."""
+    """Check that the processes of one job add up.
+
+    Each is present once, did all blocks and drew its share, and ranks have the same weights.
+    """
     ranks, what = trial.ranks, "ranks" if job.world > 1 else "copies"
     if [rank.rank for rank in ranks] != list(range(job.processes) if job.processes > 1 else ()):
         return [f"{len(ranks)} {what} reported, the job has {job.processes if job.processes > 1 else 'none'}"]
@@ -183,7 +193,7 @@ def _check_counts(job: Job, trial: Trial) -> list[str]:
     try:
         workload = workloads.get(job.workload, job.workload_version)
     except WorkloadError:
-        return []  # another package's workload, not installed where this is read: nothing to hold it against
+        return []  # another package's workload, not installed where this is read: nothing to compare it with
     if workload.kind != "training":
         return []
     broken, expected = [], trial.steps * job.batch_size
@@ -200,7 +210,7 @@ def _check_counts(job: Job, trial: Trial) -> list[str]:
 
 
 def _check_physics(job: Job, trial: Trial, device: Device, machine: Machine) -> Violation | None:
-    """The fastest block against the bound; None where there is no bound or it holds."""
+    """Compare the fastest block with the bound; None if there is no bound or it is respected."""
     bound = peaks.upper_bound(device, machine, job.precision)
     if bound is None or not trial.block_seconds or job.workload not in workloads.names():
         return None
@@ -217,5 +227,8 @@ def _check_physics(job: Job, trial: Trial, device: Device, machine: Machine) -> 
 
 
 def devices_of(job: Job) -> int:
-    """Processors that a job's FLOP/s are of: a GPU a rank; of a CPU the one that all ranks share."""
+    """Count the processors that a job's FLOP/s are for.
+
+    That is one GPU per rank, or the one CPU of a node that all its ranks share.
+    """
     return job.world if job.device != "cpu" else job.nodes

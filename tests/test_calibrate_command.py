@@ -96,8 +96,8 @@ def test_what_cannot_be_read_is_one_clear_error_each(
     blocks = measured.with_name("noise-blocks.json")
     cases = [
         (("--from", check), "the record of a check, not of `cnnbench check calibrate`"),
-        (("--from", short), "5 of 5 blocks count, a noise profile takes 6"),
-        (("--from", undated), "'today' is no date"),
+        (("--from", short), "5 of 5 blocks count, a noise profile needs 6"),
+        (("--from", undated), "'today' is not a date"),
         (("--from", tmp_path / "nosuch.json"), "cannot be read"),
         (("--from", suite), "not the record of a check"),
         (("--from", blocks, suite), "leave out SUITE"),

@@ -185,7 +185,7 @@ def test_wrong_usage_is_one_clear_error_each(command: Command, suite: Path, capf
         ((suite, *SETTINGS, "--tolerance", "0.05"), 2, "for 5 % write 5%"),
         ((suite, *SETTINGS, "--tolerance", "wide"), 2, "write a percentage"),
         ((suite, *SETTINGS, "--tolerance", "auto"), 2, "needs a noise profile"),
-        ((suite, *SETTINGS, "--max-blocks", "5"), 2, "first look takes 6"),
+        ((suite, *SETTINGS, "--max-blocks", "5"), 2, "first look needs 6"),
         ((suite, *SETTINGS, "-k", "nothing-like-it"), 2, "-k matches none"),
         ((suite, *SETTINGS, "-d", "cuda:0"), 3, "cuda:0"),
         (("nosuch", *SETTINGS), 2, "no suite 'nosuch'"),

@@ -116,7 +116,7 @@ def test_an_unknown_revision_is_named_with_its_arm(
     folder = toy(SAME)
     refs = {"base": "HEAD", "head": "HEAD", arm: "nosuch"}
     assert command("check", pair, "--base", refs["base"], "--head", refs["head"], *SHORT) == 2
-    assert f"error: --{arm} 'nosuch' is no revision of {folder}" in capfd.readouterr().err
+    assert f"error: --{arm} 'nosuch' is not a revision of {folder}" in capfd.readouterr().err
     assert not log.exists()
     assert left_behind(tmp_path) == []
 

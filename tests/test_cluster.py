@@ -464,7 +464,7 @@ def test_a_node_that_is_down_is_on_record_and_not_submitted(cluster: Cluster, re
     cluster.nodes(sinfo_line("n1"), sinfo_line("n2", down, reason="Not responding"))
     assert run(results, "--each-node") == ExitCode.JOB_FAILED
     assert cluster.submitted == 1
-    assert f"node n2: Slurm has it as {down} (Not responding)" in str(seen(results)["n2"].outcome)
+    assert f"node n2: Slurm reports it as {down} (Not responding)" in str(seen(results)["n2"].outcome)
     assert run_cli(["cluster", "run", "--resume", "--results", str(results)]) == ExitCode.JOB_FAILED
     assert cluster.submitted == 1
     cluster.nodes(sinfo_line("n1"), sinfo_line("n2"))

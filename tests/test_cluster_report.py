@@ -306,8 +306,8 @@ def test_the_folder_one_stands_in_has_a_name(
 @pytest.mark.parametrize(
     ("runs", "words"),
     [
-        ([node(1, 0.1), node(2, 0.1, cpu=INTEL)], "runs of 2 machines lie there and count as one node"),
-        ([node(1, 0.1), node(2, 0.1)], "2 complete runs of the same work lie there and count as one node"),
+        ([node(1, 0.1), node(2, 0.1, cpu=INTEL)], "runs of 2 machines are there and count as one node"),
+        ([node(1, 0.1), node(2, 0.1)], "2 complete runs of the same work are there and count as one node"),
         ([node(1, 0.1), node(2, 0.1, job=b.gemm_job())], None),
         ([node(1, 0.1)], None),
     ],

@@ -192,13 +192,13 @@ def test_a_table_for_a_machine_to_read_stays_one(
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        ({"of_all": {"commit": "f" * 40}, "commit": "e" * 40}, f"--base '{'f' * 40}' is no revision of"),
-        ({"commit": "e" * 40}, f"--head '{'e' * 40}' is no revision of"),
+        ({"of_all": {"commit": "f" * 40}, "commit": "e" * 40}, f"--base '{'f' * 40}' is not a revision of"),
+        ({"commit": "e" * 40}, f"--head '{'e' * 40}' is not a revision of"),
         ({"of_all": {"dirty": True}}, "no commit without local changes"),
         ({"of_all": {"commit": None}}, "no commit without local changes"),
         ({"of_all": {"commit": "HEAD"}}, "no commit without local changes"),
-        ({"dirty": True}, "code that no commit holds"),
-        ({"commit": None}, "code that no commit holds"),
+        ({"dirty": True}, "No commit has the code"),
+        ({"commit": None}, "No commit has the code"),
         ({"of_all": {"software": {"torch": "2.12.0"}}}, "the run had torch 2.12.0 (cpu), Python 3.11, here is torch 2.13.0"),
         ({"of_all": {"software": {"python": "3.12.1"}}}, "Python 3.12, here is torch 2.13.0 (cpu), Python 3.11"),
         ({"of_all": {"machine": "other-1f2e"}}, "the run is of machine other-1f2e, this is testbox-0a1b"),

@@ -172,12 +172,12 @@ class TestWhatIsHeldAgainstWhat:
         ]
         tested, untested = compare_with_plain(lb.rows_of([*reference, *failed]))
         assert tested == []
-        assert [each.reason for each in untested] == (["no seed came to an end"] if named else [])
+        assert [each.reason for each in untested] == (["no seed has ended"] if named else [])
 
     def test_fewer_than_five_seeds_of_either_side_are_too_few(self):
         tested, (left,) = self.held(plain_and(lb.EQUAL[:4]))
         assert tested == []
-        assert left.reason == "seeds: 4, of the plain row 5; 5 of each are needed"
+        assert left.reason == "4 seeds, 5 of the plain row; 5 of each are needed"
         assert self.held(plain_and(lb.EQUAL, plain=lb.PLAIN[:3]))[0] == []
 
     def test_a_stopping_rule_a_target_and_a_job_without_a_test_have_no_accuracy_after_equal_work(self):
@@ -261,7 +261,7 @@ class TestCommand:
             error = call(*arguments, CNNBENCH_RESULTS=None).exception
             assert isinstance(error, UsageError)
             assert "cnnbench run convergence" in str(error)
-        assert "seeds: 3, of the plain row 5; 5 of each are needed" in str(error)
+        assert "3 seeds, 5 of the plain row; 5 of each are needed" in str(error)
 
     def test_a_page_has_the_table_where_modes_could_be_tested(self):
         section = next(each for each in report_builders.page([lb.modes()]).sections if each.key == "convergence")

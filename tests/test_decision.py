@@ -199,7 +199,7 @@ def test_a_plan_cut_short_only_looks_earlier():
     assert drive({JOB: [0.2, -0.2] * 8}, {}, make_check_plan(0.05, 8)).blocks == 8
     assert make_check_plan(0.05, 7).looks == (plans.Look(6),)
     assert plans.compute_detectable_effect(0.01, make_check_plan(0.05, 7)) is None
-    with pytest.raises(UsageError, match="the first look takes 6"):
+    with pytest.raises(UsageError, match="the first look needs 6"):
         make_check_plan(0.05, 5)
 
 
@@ -273,7 +273,7 @@ def test_a_record_that_ends_too_early_says_so():
         ({}, "no gated series"),
         ({replace(JOB, gated=False): [0.0]}, "no gated series"),
         ({JOB: [math.nan]}, "not a finite number"),
-        ({MetricSeries(GM): [0.0]}, "no job's name"),
+        ({MetricSeries(GM): [0.0]}, "cannot be a job's name"),
     ],
 )
 def test_what_cannot_be_decided_is_refused(observed, message):

@@ -240,8 +240,8 @@ def test_two_sources_in_conflict_bring_neither(tmp_path: Path) -> None:
         ({"a": 1, "b": 2}, {"a": 1, "c": 2}, "b, c"),
         ({str(n): n for n in range(9)}, {}, "0, 1, 2, 3, 4 and more"),
         ({"a": 1, "b": 2}, {"b": 2, "a": 1}, "only in how it is written"),
-        ({"a": 1}, "junk", "one is no JSON object"),
-        ("no", "junk", "both are no JSON objects"),
+        ({"a": 1}, "junk", "one is not a JSON object"),
+        ("no", "junk", "neither is a JSON object"),
     ],
 )
 def test_what_differs_is_named(tmp_path: Path, one: object, other: object, how: str) -> None:

@@ -95,7 +95,7 @@ def _with_last(record, correct):
 
 
 def test_a_training_to_a_target_takes_no_turns_in_a_paired_check():
-    with pytest.raises(UsageError, match="clock 'accuracy' is one piece and takes no turns"):
+    with pytest.raises(UsageError, match="clock 'accuracy' times one piece and cannot take turns"):
         pair_jobs([b.target_job()], {}, {}, 8)
 
 

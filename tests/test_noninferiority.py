@@ -80,7 +80,7 @@ def test_what_is_worse_by_exactly_the_margin_on_every_seed_is_undecided():
 
 
 def test_one_seed_has_no_spread():
-    with pytest.raises(ValueError, match="2 seeds a side"):
+    with pytest.raises(ValueError, match="2 seeds per side"):
         estimate_difference({1: 5.0}, by_seed([1.0, 2.0]))
 
 

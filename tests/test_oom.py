@@ -125,7 +125,7 @@ def test_the_kernels_killer_takes_a_rank_and_the_job_is_out_of_memory(
     outcome = launch._outcome(path, 0, oom_killed, ranks)
     assert (outcome.signal, outcome.exit_code) == (signal.SIGKILL, None)
     assert outcome.status == ("oom" if oom_killed else "crashed")
-    ending = ", the kernel's out-of-memory killer; batch_size 1024 a rank would fit by the closed form"
+    ending = ", the kernel's out-of-memory killer; batch_size 1024 per rank would fit by the closed form"
     assert outcome.message == message + (ending if oom_killed else "")
 
 

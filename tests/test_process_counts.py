@@ -86,7 +86,7 @@ def test_a_sweep_with_all_ends_at_what_there_is(tmp_path: Path) -> None:
     [
         ("world = 8\n", "8 ranks on cpu need 8 cores, this process may use 4"),
         ("world = 4\nthreads = 2\n", "4 ranks of 2 threads on cpu need 8 cores, this process may use 4"),
-        ("world = 2\nbatch_size = 121\n", "batch_size 121 cannot be dealt out evenly to 2 ranks"),
+        ("world = 2\nbatch_size = 121\n", "batch_size 121 cannot be split evenly over 2 ranks"),
         ('world = 4\nbatch_size = 20000\nscaling = "weak"\n', "batch_size 80000 of 4 ranks together is more than"),
     ],
 )
@@ -177,7 +177,7 @@ def test_ranks_are_in_the_words_of_a_job() -> None:
     }
     assert len(works) == 4
     assert "2 ranks" in naming.work_label(job)
-    assert "weak scaling · 128 a rank" in naming.work_label(job)
+    assert "weak scaling · 128 per rank" in naming.work_label(job)
 
 
 def test_an_arm_of_the_regression_check_is_one_process() -> None:

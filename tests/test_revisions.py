@@ -50,7 +50,7 @@ def trees(repository: Repository) -> list[str]:
 def test_a_ref_is_a_commit_and_an_unknown_one_is_named(repository: Repository) -> None:
     assert resolve(repository, "base", "HEAD~1").commit == git(repository.top, "rev-parse", "HEAD~1")
     for ref in ("nosuch", "--all", "HEAD:net.py"):
-        with pytest.raises(UsageError, match=r"--base '.*' is no revision"):
+        with pytest.raises(UsageError, match=r"--base '.*' is not a revision"):
             resolve(repository, "base", ref)
 
 

@@ -94,7 +94,7 @@ def test_all_is_of_all_machines_and_ranks_are_as_many_on_each(tmp_path: Path) ->
     """One process is on one machine; three ranks are not on two."""
     jobs = plan(tmp_path, 'world = [1, 2, 3, 4, "all"]\n', nodes=2)
     assert {(job.world, job.nodes, job.threads) for job in jobs} == {(1, 1, 4), (2, 2, 4), (4, 2, 2), (8, 2, 1)}
-    with pytest.raises(UsageError, match="3 ranks cannot be dealt out evenly over 2 nodes"):
+    with pytest.raises(UsageError, match="3 ranks cannot be split evenly over 2 nodes"):
         plan(tmp_path, "world = 3\n", nodes=2)
     with pytest.raises(UsageError, match="6 ranks on cpu need 6 cores, this process may use 4"):
         plan(tmp_path, "world = 12\n", nodes=2)

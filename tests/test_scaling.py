@@ -152,7 +152,7 @@ def test_show_has_it_alone(tmp_path_factory: pytest.TempPathFactory) -> None:
     done = CliRunner().invoke(cli, ["show", str(results), "--only", "scaling", "--format", "markdown"])
     assert done.exit_code == 0, done.output
     assert "Scaling: one job on more than one device" in done.output
-    assert "weak: mnist-cnn v1 · 128 a rank" in done.output
+    assert "weak: mnist-cnn v1 · 128 per rank" in done.output
 
 
 def test_the_chart_has_a_line_a_kind_of_scaling_and_the_audit_knows_each_point() -> None:

@@ -114,7 +114,7 @@ def test_a_journal_has_one_writer(tmp_path: Path) -> None:
     with check_record.begin_journal(path, header()):
         with pytest.raises(LedgerError, match="--resume"):
             check_record.begin_journal(path, header())
-        with pytest.raises(LedgerError, match="still going on"):
+        with pytest.raises(LedgerError, match="still running"):
             check_record.reopen_journal(path)
     with pytest.raises(LedgerError, match="no unfinished check"):
         check_record.reopen_journal(tmp_path / "other.json")

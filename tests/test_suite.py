@@ -179,7 +179,7 @@ order = "random"
         ('workload = "mnist-cnn"\nepoch_eval_images = 256', "epoch_eval_images 256 needs clock 'job'"),
         ('workload = "mnist-cnn"\nclock = "job"\nepochs = 1\nstop_when_all_right = true', "needs epoch_eval_images"),
         ('workload = "mnist-cnn"\nclock = "accuracy"\nepochs = 3', "clock 'accuracy' needs target"),
-        ('workload = "mnist-cnn"\nclock = "accuracy"\ntarget = 0.99', "clock 'accuracy' needs epochs, the most"),
+        ('workload = "mnist-cnn"\nclock = "accuracy"\ntarget = 0.99', "clock 'accuracy' needs epochs, the limit"),
         ('workload = "mnist-cnn"\ntarget = 0.99', "target 0.99 needs clock 'accuracy', not 'steady'"),
         ('workload = "mnist-cnn"\ntarget = 99', "target 99 must be a number above 0 and up to 1"),
         (

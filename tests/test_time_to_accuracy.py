@@ -218,7 +218,7 @@ class TestGates:
 
     def test_training_does_not_go_on_once_the_target_is_reached(self):
         found = violations(self.with_correct(b.crossing(b.target_job(), 3), 9_000, 9_900, 9_910))
-        assert found == ["evaluation 2 of 3 reached the target, and training went on"]
+        assert found == ["evaluation 2 of 3 reached the target, but training continued"]
 
     @pytest.mark.parametrize(("right", "status"), [(9_899, "ok"), (9_900, "missed")])
     def test_the_last_evaluation_reaches_it_exactly_where_the_outcome_says_so(self, right, status):
@@ -226,7 +226,7 @@ class TestGates:
         assert violations(self.with_correct(record, *[9_000] * 19, 9_900)) == []
         found = violations(self.with_correct(record, *[9_000] * 19, right, status=status))
         assert found == [
-            f"the last evaluation has {right} of 10000 right against a target of 0.99, the outcome says {status}"
+            f"the last evaluation has {right} of 10000 right against a target of 0.99, the outcome is {status}"
         ]
 
     def test_missed_is_only_what_trained_to_its_limit(self):

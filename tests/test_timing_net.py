@@ -371,7 +371,7 @@ def test_what_cannot_be_compared_ends_with_a_line_and_its_exit_code(
 def test_an_unknown_revision_is_named(toy: Callable[..., Path], capfd: pytest.CaptureFixture[str]) -> None:
     toy(commit("turns", 0.04))
     assert timing_net.main(["--base", "nosuch"]) == 2
-    assert "error: --base 'nosuch' is no revision of" in capfd.readouterr().err
+    assert "error: --base 'nosuch' is not a revision of" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,16 @@
-"""The measured peak of a row, and why it is not N times faster: its step against the floors measured beside it.
+"""The measured peak of a row, and why the row is not N times faster: its step compared with the floors measured beside
+it.
 
-The measured peak is the best matrix product of the row's own run, else of the same boot of the same host, else none. A machine
-id names a kind of machine. Two runs under one id may be of two virtual machines that differ by a third, so a product of another
-run describes a row only if both runs were in one boot. Each size of a sweep is estimated over its processes, and the best size
-counts. Where its processes differ too much, a doubt replaces the measured peak.
+The measured peak is the best matrix product of the row's own run, else of the same boot of the same host, else none. A
+machine id names a kind of machine. Two runs under one id may come from two virtual machines that differ by a third, so
+a product of another run describes a row only if both runs were in the same boot. Each size of a sweep is estimated over
+its processes, and the best size counts. Where its processes differ too much, a doubt replaces the measured peak.
 
 Four floors, all from measurements on the same device: *launch*, the step's operators times the smallest operator;
-*bandwidth*, the bytes the step must move at the speed of a copy; *compute*, its model FLOPs at the best matrix product of
-the same precision; *input*, drawing a batch. The largest names what binds; how much of the step it explains says how
-far the step is from it. A floor is a model, not a law: data that stays in a cache moves faster than a copy of 64 MiB does,
-and a fused step launches fewer operators.
+*bandwidth*, the bytes the step must move at the speed of a copy; *compute*, its model FLOPs at the best matrix product
+of the same precision; *input*, drawing a batch. The largest is the limit; the share of the step it explains shows how
+far the step is from it. A floor is a model, not a law: data that stays in a cache moves faster than a copy of 64 MiB
+does, and a fused step launches fewer operators.
 """
 
 from __future__ import annotations
@@ -26,30 +27,33 @@ from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
 
 MOST_SPREAD = 1.5
-"""Fastest over slowest process of the best product. Beyond it their mean describes none of them."""
+"""Largest allowed ratio of the slowest to the fastest process of the best product. Beyond it their mean describes none
+of them.
+"""
 NO_PRODUCT = (
     "no GEMM of the same device, precision, threads and allocator in this run; add a suite that has one to the command (as "
     "in cnnbench run tta quick; ladder has every precision)"
 )
 ACTIVATION_MOVES, ACTIVATION_MOVES_FORWARD = 5, 2
-"""Each activation is written and read once forward, read once backward, and its gradient written and read once. Inference is
-forward alone.
+"""Each activation is written and read once forward, read once backward, and its gradient written and read once.
+Inference is only the forward part.
 """
 PARAMETER_MOVES, PARAMETER_MOVES_FORWARD = 8, 1
 """Weights are read forward and backward, gradients written and read, weight and mean square each read and written; inference
 reads the weights.
 """
 FARTHEST = 1e12
-"""Times a floor may be away from its step and say something: a nanosecond is a millionth of a millionth of 17 minutes."""
+"""A floor farther than this factor from its step is ignored: a nanosecond is a millionth of a millionth of 17 minutes.
+"""
 
 PeakKey = tuple[Hashable, ...]
 
 
 def with_ceilings(rows: Sequence[Row], products: Sequence[Row]) -> list[Row]:
-    """Give each row its measured peak, its share of that and the floors of its step.
+    """Add to each row its measured peak, its share of that and the floors of its step.
 
-    `products` are the matrix products of all runs: a newer run may hide some of them from the table. The product that is the
-    measured peak of its run is marked, or doubted if its processes differ too much to be one.
+    `products` are the matrix products of all runs: a newer run may hide some of them from the table. The product that
+    is the measured peak of its run is marked, or doubted if its processes differ too much to be one.
     """
     usable = [row for row in products if row.job.copies == 1 and row.flops_per_second is not None]
     by_run, by_boot = {}, {}
@@ -62,7 +66,7 @@ def with_ceilings(rows: Sequence[Row], products: Sequence[Row]) -> list[Row]:
         best = by_run.get(_run_key(row))
         if row.job.workload != "gemm":
             row = _with_ceiling(row, best or by_boot.get(_boot_key(row)))
-            if row.step_seconds is not None and row.job.processes == 1:  # floors say nothing of waiting for others
+            if row.step_seconds is not None and row.job.processes == 1:  # floors do not cover waiting for others
                 step, rate = row.step_seconds.value, follow(row, "ceiling_flops_per_second.value")
                 floors = find_bottleneck(row.job, step, row.floors, row.operators_per_step, rate)
                 row = replace(row, bottleneck=floors)
@@ -74,7 +78,10 @@ def with_ceilings(rows: Sequence[Row], products: Sequence[Row]) -> list[Row]:
 
 
 def _place_key(row: Row) -> PeakKey:
-    """What a product and a row share; all ranks of a machine together have as many threads as one product."""
+    """Return what a product and a row share.
+
+    All ranks of a machine together have as many threads as one product.
+    """
     job = row.job
     threads = None if job.threads is None else job.threads * (job.world // job.nodes)
     return (row.machine.id, job.device, job.precision, threads, job.allocator, row.protocol, row.software.torch)
@@ -85,12 +92,18 @@ def _run_key(row: Row) -> PeakKey:
 
 
 def _boot_key(row: Row) -> PeakKey:
-    """An unknown boot equals no other: no product has that key. The fingerprint guards against cloned machines."""
+    """Return the key of products of the same boot.
+
+    The fingerprint in it guards against cloned machines. Products of an unknown boot are not stored under any key.
+    """
     return (row.boot_id, row.machine, *_place_key(row))
 
 
 def _doubt_spread(product: Row) -> tuple[str, Doubt] | None:
-    """Doubt a measured peak whose own processes differ; with the reason why a row has none."""
+    """Doubt a measured peak whose own processes differ.
+
+    The doubt comes with the reason why a row has no peak.
+    """
     fastest, slowest = max(product.rates.values()), min(product.rates.values())
     if fastest / slowest <= MOST_SPREAD:
         return None
@@ -113,16 +126,19 @@ def _with_ceiling(row: Row, product: Row | None) -> Row:
     devices, rate, share = validity.devices_of(row.job), product.flops_per_second, None
     if row.rates:
         share = stats.ratio(row.rates, product.rates)
-        if share.low is None:  # the means then: one pair alone is not what the columns beside it say
+        if share.low is None:  # then of the means: a single pair would disagree with the columns beside it
             share = stats.unpaired_ratio(list(row.rates.values()), list(product.rates.values()))
         share = share.scaled(1 / devices)
     if share is not None and share.value > 1:
-        # A whole training step faster than the bare products of its device.
+        # A whole training step is faster than the bare products of its device.
         code, remedy = "above-ceiling", "Measure the products again, in the same run."
         text = f"the step reaches {share.value:.0%} of the best matrix product measured on its device"
         if row.job.division != "reference":
-            code, remedy = "zeros-left-out", "Read its FLOP/s as the model's arithmetic a second, not as the device's."
-            text = f"the model's FLOPs come to {share.value:.0%} of the best matrix product: products with zeros are left out"
+            code, remedy = (
+                "zeros-left-out",
+                "Read its FLOP/s as the model's arithmetic per second, not as the device's.",
+            )
+            text = f"the model's FLOPs amount to {share.value:.0%} of the best matrix product: products with zeros are left out"
         row = row.with_doubt(Doubt(code, text, remedy))
     peak = rate and rate.scaled(devices)
     return replace(row, ceiling_flops_per_second=peak, ceiling_run_id=product.run_id, ceiling_share=share)
@@ -135,7 +151,10 @@ def find_bottleneck(
     operators: int | None,
     ceiling_flops_per_second: float | None,
 ) -> Bottleneck:
-    """The floors that can be told. `measured` holds `measure_lower_bounds`' values; the ceiling is the best GEMM's FLOP/s."""
+    """Compute the floors that are known; `measured` holds `measure_lower_bounds`' values.
+
+    `ceiling_flops_per_second` is the best GEMM's rate.
+    """
     seconds: dict[FloorKind, float] = {}
     if operators is not None and "launch_seconds" in measured:
         seconds["launch"] = operators * measured["launch_seconds"]
@@ -152,7 +171,10 @@ def find_bottleneck(
 
 
 def bytes_per_step(job: Job) -> int | None:
-    """Bytes a float32 step must move at least, by the counts above; None for a GEMM or an unknown workload."""
+    """Count the bytes a float32 step must move at least, by the counts above.
+
+    None for a GEMM or an unknown workload.
+    """
     try:
         workload = workloads.get(job.workload, job.workload_version)
     except WorkloadError:

@@ -1,7 +1,8 @@
-"""Two sides in, every row of both out: divided by its counterpart, or listed with the reason why not, and summed up.
+"""Two sides go in, every row of both comes out: divided by its counterpart, or listed with the reason why not, and
+summed up.
 
 A side is the rows of a `Comparison`, or published rows alone. Only equal work under an equal timing rule is divided
-(`ratio` says how), and nothing that a side has is left out silently.
+(`ratio` defines how), and nothing is left out silently.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ TOLERANCE = 0.05
 
 @dataclass(frozen=True)
 class ComparisonSide:
-    """One side of a comparison, as the user named it. Published rows take part only where nothing was measured."""
+    """One side of a comparison, as the user named it. Published rows take part only if nothing was measured."""
 
     name: str
     rows: tuple[Row, ...]
@@ -57,13 +58,14 @@ class Unpaired:
 
 @dataclass(frozen=True)
 class RatioSummary:
-    """The ratios of the training rows, or of the GEMM rows. What has none is counted and enters nothing."""
+    """The ratios of the training rows, or of the GEMM rows. An entry without a ratio is counted but enters no mean."""
 
     kind: EntryKind
     divided: int
     without_interval: int
     mean: float | None
-    """Geometric. None where nothing was divided, and against published rows: each row stands there several times."""
+    """Geometric mean. None if nothing was divided, and for published rows, since each row occurs there several times.
+    """
     best: RowRatio | None
     worst: RowRatio | None
     failed: int
@@ -73,7 +75,7 @@ class RatioSummary:
 
 @dataclass(frozen=True)
 class SideComparison:
-    """Both sides, their pairs in the order of new's rows, what is left over, and a summary for each kind of row."""
+    """Both sides, their pairs in the order of new's rows, the unpaired rest, and a summary for each kind of row."""
 
     base: ComparisonSide
     new: ComparisonSide
@@ -84,7 +86,10 @@ class SideComparison:
 
 
 def compare_sides(base: ComparisonSide, new: ComparisonSide, tolerance: float = TOLERANCE) -> SideComparison:
-    """Every row of both sides with its counterpart or its reason. There may be no pair at all: that is for the caller."""
+    """Pair every row of both sides with its counterpart or a reason.
+
+    If there is no pair at all, the caller decides.
+    """
     divide = _divide_measured if base.rows and new.rows else _divide_published
     pairs, unpaired = divide(base, new, tolerance)
     summaries = [found for kind in get_args(EntryKind) if (found := _summarise(kind, pairs, unpaired)) is not None]
@@ -92,7 +97,7 @@ def compare_sides(base: ComparisonSide, new: ComparisonSide, tolerance: float = 
 
 
 def classify_entry(entry: ComparedEntry) -> EntryKind:
-    """Matrix products apart from everything that trains; what was published trained."""
+    """Separate matrix products from everything that trains; published rows are training."""
     return "gemm" if isinstance(entry, Row) and entry.job.workload == "gemm" else "training"
 
 
@@ -113,10 +118,10 @@ def _divide_measured(
 
 
 def _find_counterparts(ours: Sequence[Row], theirs: Sequence[Row]) -> Iterator[tuple[Row, Row, bool]]:
-    """Rows of one work in the same place (row key); where there are none, the fastest of each side, and True.
+    """Pair rows of one work in the same place (row key).
 
-    Both sides are ordered by speed. Where a side holds several machines, a machine is paired with itself, then the fastest left
-    with the fastest left.
+    If there are none, pair the fastest of each side, with True. Both sides are ordered by speed. If a side has several
+    machines, a machine is paired with itself, then the fastest left with the fastest left.
     """
     left, right = (group_by(rows, lambda row: row.row_key) for rows in (ours, theirs))
     common = sorted(left.keys() & right.keys())
@@ -134,7 +139,7 @@ def _find_counterparts(ours: Sequence[Row], theirs: Sequence[Row]) -> Iterator[t
 
 
 def _explain_unpaired(side: SideName, row: Row, others: Sequence[Row]) -> Unpaired:
-    """Why the row has no counterpart, with the fields in which the other side's nearest work differs."""
+    """Explain why the row has no counterpart, with the fields in which the other side's nearest work differs."""
 
     def compare(own: Mapping[str, FieldValue], its: Mapping[str, FieldValue]) -> tuple[FieldDifference, ...]:
         found = find_differences(own, its) if side == "base" else find_differences(its, own)
@@ -157,7 +162,7 @@ def _explain_unpaired(side: SideName, row: Row, others: Sequence[Row]) -> Unpair
 def _divide_published(
     base: ComparisonSide, new: ComparisonSide, tolerance: float
 ) -> tuple[list[RowRatio], list[Unpaired]]:
-    """Every row that did the published job against every published row with a time."""
+    """Pair every row that did the published job with every published row that has a time."""
     published, rows = (base.published, new.rows) if new.rows else (new.published, base.rows)
     published_side: SideName = "base" if new.rows else "new"
     row_side: SideName = "new" if new.rows else "base"

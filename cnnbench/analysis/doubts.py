@@ -1,7 +1,8 @@
 """Reasons to believe a figure less: a closed list, each with a number and a remedy that starts with a verb.
 
-A doubt never changes a figure and never hides one; it stands under every table and in every export. `find_record_doubts` looks
-at one process, `merge_row_doubts` at the repeats together. To add one, write a function here and put it in `CHECKS`.
+A doubt never changes a figure and never hides one; it is printed under every table and in every export.
+`find_record_doubts` looks at one process, `merge_row_doubts` at the repeats together. To add one, write a function here
+and put it in `CHECKS`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from cnnbench.schema import Job, Machine, Record, RunHeader, Trial
 
 PROCESSES_WANTED = 3
 HALVES_APART = 0.05
-"""First against second half of the timed blocks: 5 % is the regression check's default tolerance."""
+"""First compared with second half of the timed blocks: 5 % is the regression check's default tolerance."""
 HALF_BLOCKS_LEAST = 4
 HALVES_SIGMAS = 3.0
 STEAL_SHARE = 0.01
@@ -30,7 +31,7 @@ THROTTLED_SHARE = 0.01
 FP32_ERROR = 2e-5
 """Relative error of a 256-term product: about 1e-6 in float32, 3e-4 in TF32."""
 FAULTS_PER_STEP = 500
-"""Page faults a step with the allocator held are below 100; let go they are 2,000 to 12,000 and cost 5-10 %."""
+"""Page faults per step are below 100 if the allocator is held; otherwise they are 2,000 to 12,000 and cost 5-10 %."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Doubt:
 
 @dataclass(frozen=True)
 class Case:
-    """One process that ended well, with all there is to know about it."""
+    """One process that ended well, with all that is known about it."""
 
     job: Job
     trial: Trial
@@ -53,7 +54,7 @@ class Case:
 
 
 def find_record_doubts(header: RunHeader, record: Record) -> tuple[Doubt, ...]:
-    """The doubts about one process; none about one that measured nothing."""
+    """Find the doubts about one process; empty if it measured nothing."""
     trial = record.outcome.trial
     if trial is None or not trial.block_seconds or not math.isfinite(sum(trial.block_seconds)):
         return ()
@@ -65,11 +66,11 @@ def find_record_doubts(header: RunHeader, record: Record) -> tuple[Doubt, ...]:
 
 
 def merge_row_doubts(per_process: Sequence[Sequence[Doubt]]) -> tuple[Doubt, ...]:
-    """The row's doubts: too few processes, then each process's, once a code, with how many processes share it."""
+    """Merge the doubts of a row: too few processes, then each code once, with how many processes share it."""
     processes = len(per_process)
     found = []
     if 0 < processes < PROCESSES_WANTED:
-        text = f"n={processes}: what another process would say is unknown"
+        text = f"n={processes}: how much processes differ is unknown"
         remedy = f"Repeat with at least {PROCESSES_WANTED} processes (-r {PROCESSES_WANTED})."
         found.append(Doubt("few-processes", text, remedy))
     by_code = defaultdict(list)
@@ -83,7 +84,7 @@ def merge_row_doubts(per_process: Sequence[Sequence[Doubt]]) -> tuple[Doubt, ...
 
 
 def uneven_halves(case: Case) -> Iterator[Doubt]:
-    """One half of the timed blocks is slower than the other, by more than noise."""
+    """Doubt a trial in which one half of the timed blocks is slower than the other, by more than noise."""
     blocks = case.trial.block_seconds
     half = len(blocks) // 2
     if half < HALF_BLOCKS_LEAST:
@@ -104,14 +105,17 @@ def uneven_halves(case: Case) -> Iterator[Doubt]:
 
 
 def _counter_share(case: Case, counter: str, whole: float = 1.0) -> float:
-    """Divide a counter's growth in seconds by the timed ones, times `whole`; 0 where it was not read."""
+    """Divide a counter's growth in seconds by the timed seconds times `whole`.
+
+    It is 0 if it was not read.
+    """
     readings = (case.trial.telemetry_before, case.trial.telemetry_after)
     growth = counter_growth(*(None if reading is None else getattr(reading, counter) for reading in readings))
     return growth / (sum(case.trial.block_seconds) * whole) if growth else 0.0
 
 
 def throttled(case: Case) -> Iterator[Doubt]:
-    """The GPU slowed itself, or the cgroup stopped the process."""
+    """Doubt a trial in which the GPU slowed itself, or the cgroup stopped the process."""
     readings = (case.trial.telemetry_before, case.trial.telemetry_after)
     words = {word for reading in readings for word in (reading and reading.device_throttle_reasons) or ()} & SLOWED
     if words:
@@ -124,7 +128,10 @@ def throttled(case: Case) -> Iterator[Doubt]:
 
 
 def other_load(case: Case) -> Iterator[Doubt]:
-    """Someone else used the processor: stolen time, waiting for a core, other processes on the GPU."""
+    """Doubt a trial in which others used the processor.
+
+    Signs are stolen time, waiting for a core, and other processes on the GPU.
+    """
     after = case.trial.telemetry_after
     if after is not None and after.device_other_processes:
         yield Doubt(
@@ -142,7 +149,7 @@ def other_load(case: Case) -> Iterator[Doubt]:
 
 
 def unsuited_cpu(case: Case) -> Iterator[Doubt]:
-    """More threads than cores this process may use; neighbours that cannot be seen; a clock that may sink."""
+    """Doubt more threads than this process has cores, neighbours that cannot be seen, and a clock that may sink."""
     job, machine, cores = case.job, case.machine, case.machine.cores_allowed
     if job.device != "cpu":
         return
@@ -150,7 +157,7 @@ def unsuited_cpu(case: Case) -> Iterator[Doubt]:
     if threads > cores:
         yield Doubt("cores", f"{threads} threads on {cores} allowed cores", "Lower --threads, or allow more cores.")
     if machine.hypervisor is not None:
-        text = f"virtual machine ({machine.hypervisor}): {cores} cores among neighbours nobody can see"
+        text = f"virtual machine ({machine.hypervisor}): {cores} cores, with neighbours that cannot be seen"
         yield Doubt("hypervisor", text, "Compare only rows of one run, or measure on bare metal.")
     if machine.governor not in (None, "performance"):
         text = f"CPU frequency governor {machine.governor} on {cores} cores"
@@ -158,27 +165,31 @@ def unsuited_cpu(case: Case) -> Iterator[Doubt]:
 
 
 def page_faults(case: Case) -> Iterator[Doubt]:
-    """Memory taken from the kernel anew in every step."""
+    """Doubt a trial that takes memory from the kernel again in every step."""
     faults = (case.trial.minor_faults or 0) / (case.trial.steps or math.inf)
     if faults > FAULTS_PER_STEP:
-        held = "The allocator is held already: a smaller batch, or resident batches, take less memory anew."
+        held = "Use a smaller batch, or resident batches: the allocator is held already."
         remedy = held if case.job.allocator == "held" else 'Hold the allocator (allocator = "held", the default).'
-        yield Doubt("page-faults", f"{faults:,.0f} page faults a step; identical processes differ by 5-10 % so", remedy)
+        yield Doubt(
+            "page-faults",
+            f"{faults:,.0f} page faults per step, enough to make identical processes differ by 5-10 %",
+            remedy,
+        )
 
 
 def other_work(case: Case) -> Iterator[Doubt]:
-    """Accuracy on digits that are not MNIST; a job's time that is computed from a few of its steps."""
+    """Doubt an accuracy on digits other than MNIST, and a job's time that is projected from a few of its steps."""
     test, whole, timed = case.trial.test, case.job.job_steps, case.trial.steps
     if case.job.data == "synthetic" and test is not None:
         text = f"accuracy is on {test.images:,} synthetic digits, not MNIST"
         yield Doubt("synthetic", text, "Fetch MNIST (cnnbench data fetch) and run again.")
     if case.job.clock == "steady" and whole is not None and timed < whole:
-        text = f"the job's {whole:,} steps are projected from {timed:,} timed ones a process"
+        text = f"the job's {whole:,} steps are projected from {timed:,} timed ones per process"
         yield Doubt("projected", text, "Run the whole job (cnnbench run lecture) to measure it.")
 
 
 def above_peak(case: Case) -> Iterator[Doubt]:
-    """Faster than the device's bound, within what a convolution may do."""
+    """Doubt a rate above the device's bound, but within what a convolution may reach."""
     device = case.machine.find_device(case.job.device)
     found = validity.find_violations(case.job, case.trial, case.process_seconds, device, case.machine)
     remedy = "Check the clock and the canary before believing it."
@@ -186,16 +197,16 @@ def above_peak(case: Case) -> Iterator[Doubt]:
 
 
 def precision_not_seen(case: Case) -> Iterator[Doubt]:
-    """TF32 was asked for and the arithmetic is as exact as float32."""
+    """Doubt TF32 arithmetic that is as exact as float32."""
     error = case.trial.settings.get("matmul_error", "")
-    with suppress(ValueError):  # a setting is text; one that is no number is none we wrote
+    with suppress(ValueError):  # a setting is text; cnnbench writes only numbers here
         if case.job.precision == "tf32" and float(error) <= FP32_ERROR:
             text = f"labelled tf32, but a product's relative error is {error}, that of float32"
             yield Doubt("precision", text, "Call it fp32, or find out why tensor cores were not used.")
 
 
 def outside_band(case: Case) -> Iterator[Doubt]:
-    """Trained as its recipe says, and not as good as its seeds are; or better than any of them."""
+    """Doubt an accuracy outside the band of the recipe's seeds, below or above."""
     test = case.trial.test
     if test is None or case.job.data != "mnist" or case.job.workload not in workloads.names() or not test.images:
         return
@@ -210,7 +221,10 @@ def outside_band(case: Case) -> Iterator[Doubt]:
 
 
 def find_band(job: Job, steps: int) -> workloads.Band | None:
-    """The accuracy to expect of a job after so many steps; None where it is not a recipe that was calibrated."""
+    """Find the accuracy to expect of a job after so many steps.
+
+    None if its recipe was not calibrated.
+    """
     workload = workloads.get(job.workload, job.workload_version)
     own = (job.optimizer, job.init) == (workload.default_optimizer, workload.default_init)
     same_network = job.pool in (None, workload.pool) and job.activation in (None, workload.activation)
@@ -230,4 +244,4 @@ CHECKS = (
     precision_not_seen,
     outside_band,
 )
-"""What speaks against a process; of reasons with one code the first counts."""
+"""The checks of a process; if two reasons have one code, the first counts."""

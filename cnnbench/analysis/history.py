@@ -1,8 +1,9 @@
-"""One row over all its recorded runs: a series of points, oldest first, each against the run before it.
+"""The history of one row over all recorded runs: a series of points, oldest first, each compared with the run before
+it.
 
-Enter the processes of any runs; leaves a series for each row, machine and timing rule: different work, machines and
-protocols never share one. A point's step time is the median over a process's blocks (stalls leave it alone), then the
-geometric mean over the run's processes. Runs are divided by Welch's interval, since two runs share no rounds.
+The processes of any runs go in; a series for each row, machine and timing rule comes out. Different work, machines and
+protocols never share one. A point's step time is the median over a process's blocks (which stalls do not move), then
+the geometric mean over the run's processes. Runs are divided by Welch's interval, since two runs share no rounds.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from cnnbench.schema import Job
 
 @dataclass(frozen=True)
 class Point:
-    """One run of the row. What has no time, because every process failed, has no `step`."""
+    """One run of the row. `step` is None where every process failed, so that nothing was timed."""
 
     row: Row
     conditions: Conditions
@@ -30,16 +31,18 @@ class Point:
     change: Estimate | None
     """This run's step over that of the newest run before it that has one; above 1 is slower."""
     changed: tuple[FieldDifference, ...]
-    """What of the conditions, or which version of cnnbench, is another than in the run before."""
+    """The conditions, and the version of cnnbench, that differ from those of the run before."""
     stretch: int
-    """Counts the changes of conditions so far: only points of one stretch are joined."""
+    """How many times the conditions have changed so far; only points of one stretch are joined."""
     predicted: Prediction | None
-    """Where this run should fall, from the earlier runs under its conditions; None below 8 of them."""
+    """The range in which this run should fall, from the earlier runs under its conditions; None below 8 of them."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One row on one machine under one timing rule. `next` is where a further run like the last one should fall."""
+    """One row on one machine under one timing rule. `next` is the range in which a further run like the last one should
+    fall.
+    """
 
     job: Job
     machine_id: str
@@ -49,7 +52,7 @@ class Series:
 
 
 def build_history(processes: Iterable[Process]) -> tuple[Series, ...]:
-    """Every row's series, in an order that does not depend on the processes'."""
+    """Build the series of every row, in an order that does not depend on the order of the processes."""
     found = []
     for same in group_by(processes, lambda each: (each.machine_id, each.row_key, each.protocol)).values():
         runs = group_by(same, lambda each: (each.run.created_at, each.run_id))
@@ -84,7 +87,7 @@ def _make_point(members: list[Process], before: Sequence[Point]) -> Point:
 
 
 def _comparable_steps(points: Sequence[Point], here: Conditions) -> list[tuple[float, ...]]:
-    """The step times of the runs under these conditions."""
+    """Collect the step times of the runs under these conditions."""
     return [point.steps for point in points if point.steps and point.conditions == here]
 
 

@@ -1,9 +1,9 @@
-"""Every metric, declared once: how a process's trial gives it, how the processes of a row are combined, how it is named and
-printed, in which tables it is a column, how a reader can derive it again, and why it may be n/a.
+"""Every metric, declared once: how it is computed from a process's trial, how the processes of a row are combined, how
+it is named and printed, in which tables it is a column, how a reader can derive it again, and why it may be n/a.
 
-A new column is a `Metric` in `METRICS` and its second derivation in `verify`: `process_table` computes its value per process
-and exports it, `speedup` its value per row, and `report.table_builder` makes cells, CSV, JSON and the page of formulas
-of it. Values are in SI units; one that was not measured is left out, never 0.
+A new column is a `Metric` in `METRICS` and its second derivation in `verify`: `process_table` computes its value per
+process and exports it, `speedup` its value per row, and `report.table_builder` turns it into cells, CSV, JSON and the
+page of formulas. Values are in SI units; a value that was not measured is left out, never 0.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from cnnbench.workloads import Workload
 
 PROJECTION_PROCESSES = 3
 PROJECTION_STEPS = 100
-"""A projection rests on 3 processes of 100 steady steps each, or on 3 epochs of one process: design rule of protocol 1."""
+"""A projection needs 3 processes of 100 steady steps each, or 3 epochs of one process: design rule of protocol 1."""
 PROJECTION_EPOCHS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessMetrics:
-    """What one `ok` process says, in SI units."""
+    """The values of one `ok` process, in SI units."""
 
     job: Job
     trial: Trial
     seconds: float
-    """Of all timed steps together."""
+    """The sum over all timed steps."""
     values: Mapping[str, float] = field(default_factory=dict)
-    """By the metric's name; what it did not measure is left out."""
+    """The values by metric name; a metric that was not measured is left out."""
 
     steps = NamedValue[int]()
     median_step_seconds = NamedValue[float]()
@@ -62,8 +62,8 @@ class ProcessMetrics:
 
     @property
     def energy_missing(self) -> str | None:
-        """Why there is no energy: its counter stood still, what several processes read does not make one figure, its sensor's
-        own reason, else that it was not asked for.
+        """Why there is no energy: the counter did not move, the readings of several processes do not add up to one
+        figure, the sensor's own reason, or energy was not asked for.
         """
         trial, job = self.trial, self.job
         if trial.energy is not None:
@@ -79,67 +79,70 @@ class ProcessMetrics:
 
     @property
     def copy_seconds(self) -> dict[str, float]:
-        """Of copies: each one's mean step, by its place; none that has no time."""
+        """The mean step of each concurrent copy, by its place; copies without a time are left out."""
         steps, ranks = self.trial.steps, self.trial.ranks if self.job.copies > 1 else ()
         found = {f"{rank.place}": sum(rank.block_seconds) / steps for rank in ranks}
         return {place: seconds for place, seconds in found.items() if 0 < seconds < math.inf}
 
 
 Found = Any
-"""A metric's value for one row: an estimate, a number, a text, or None where there is none."""
+"""A metric's value for one row: an estimate, a number, a text, or None where it has none."""
 Subject = TypeVar("Subject")
 """What one line of a table is about: a row, a seed, a pair of rows, a kind of node."""
 
 
 def describe_interval(found: Estimate | MedianEstimate, text: Callable[[Any], str]) -> tuple[str, ...]:
-    """Return the interval as text; nothing where there is none. An end beyond the epoch limit is said, not drawn."""
+    """Format the interval; empty where there is none.
+
+    An end beyond the epoch limit is printed as `from ... on`.
+    """
     if found.low is None:
         return ()
     return (f"from {text(found.low)} on" if found.high is None else units.span(found.low, found.high, text),)
 
 
 def geometric_mean(values: Sequence[float]) -> Estimate | None:
-    """Combine the values above zero; None where none is."""
+    """Compute the geometric mean of the values above zero; None if no value is."""
     found = [value for value in values if value > 0]
     return geometric(found) if found else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure(Generic[Subject]):
-    """A value of each line of a table, and its cell: the value's `text`, `details` beside it, and raw values."""
+    """A value for each line of a table, and its cell: the value's `text`, `details` beside it, and raw values."""
 
     name: str = ""
-    """The key in `ProcessMetrics.values` and `Row.values`, with the unit it is stored in; nothing where it is in neither."""
+    """The key in `ProcessMetrics.values` and `Row.values`, with its unit; empty where it is in neither."""
     text: Callable[[Any], str] = units.number
     read: str | Callable[[Subject], Found] = ""
-    """The value, or the path of attributes to it; where it is empty, the subject's value of that name."""
+    """The function, or the path of attributes, that gives the value; if empty, the subject's value of that name."""
     raw_name: str = ""
-    """What CSV and JSON call the raw value, where that is another than the name; without either it is in none of them."""
+    """The name of the raw value in CSV and JSON, if it is not `name`; without either, it is in neither file."""
     estimated: bool = False
     """Whether the value has an interval and n, which are raw values too."""
     details: Callable[[Subject], Iterable[str]] | Literal["", "interval", "interval and n"] = ""
     further: Mapping[str, str | Callable[[Subject], Any]] | Callable[[Subject], Mapping[str, Any]] = field(
         default_factory=dict
     )
-    """More raw values by name, each read likewise."""
+    """More raw values by name, each read in the same way."""
     mark: Callable[[Subject], str] = lambda subject: ""
-    """What stands before the text: ~ for a projection."""
+    """The text before the value: ~ for a projection."""
     absent: Callable[[Subject], str] = lambda subject: units.NOT_AVAILABLE
     """The text where there is no value."""
 
     def find(self, subject: Subject) -> Found:
-        """Return the value; None for a median that is infinite too."""
+        """Read the value; None also for a median that is infinite."""
         found = follow(subject, self.read or f"values.{self.name}")
         return None if isinstance(found, MedianEstimate) and found.value is None else found
 
     def find_further(self, subject: Subject) -> dict[str, Any]:
-        """Return the further raw values."""
+        """Read the further raw values."""
         if callable(self.further):
             return dict(self.further(subject))
         return {name: follow(subject, path) for name, path in self.further.items()}
 
     def describe(self, subject: Subject, found: Found) -> tuple[str, ...]:
-        """Return what stands beside a value that there is."""
+        """Format the details beside a value."""
         if callable(self.details):
             return tuple(self.details(subject))
         interval = describe_interval(found, self.text) if self.details else ()
@@ -148,35 +151,36 @@ class Figure(Generic[Subject]):
 
 @dataclass(frozen=True)
 class Metric(Figure[Row]):
-    """A figure of rows, with how processes have it, where it is shown and how it is explained."""
+    """A figure of rows, with how processes provide it, where it is shown and how it is explained."""
 
     name: str
     heading: str = ""
     unit: str = ""
     _: KW_ONLY
     tables: Mapping[str, int] = field(default_factory=dict)
-    """By the key of each table with this column, how soon the column goes where there is no room: 1 never."""
+    """For each table with this column, by key, how soon the column is dropped where there is no room: 1 never."""
     key: str = ""
     """The column's key (its text is `<key>_text` in CSV and JSON); the name where it is empty."""
     align: Literal["left", "right"] = "right"
     estimated: bool = True
     of: str | Callable[[ProcessMetrics], float | None] = ""
-    """The value of one process, or the path of attributes to it; empty where processes have none."""
+    """The function, or the path of attributes, that gives the value of one process; empty where processes have none."""
     over: Callable[[Sequence[float]], Found] | None = geometric_mean
-    """The value over the processes that have one; None where rows have none."""
+    """How the values of the processes that have one are combined; None where rows have no value."""
     why_missing: str | Callable[[Row, Sequence[float], Sequence[ProcessMetrics]], str | None] = ""
-    """Why the row has no value: a format of the row, for where no process has one; or from the row, its processes' values and
-    the processes themselves, None where it has."""
+    """Why the row has no value: a format of the row, used where no process has one; or a function of the row, its
+    processes' values and the processes themselves, which gives None where the row has a value.
+    """
     gap: str = ""
-    """What a note calls the figure where it says why it is n/a."""
+    """The name of the figure in a note that explains why it is n/a."""
     formula: str = ""
-    """How a reader derives it again."""
+    """How a reader can derive the value again."""
     reads: str = ""
-    """The fields of `Trial` it is made of."""
+    """The fields of `Trial` that the value is computed from."""
     explained_as: str = ""
-    """What the page of formulas calls it; the heading where it is empty."""
+    """The name on the page of formulas; if empty, the heading."""
     always_explained: bool = True
-    """Whether the formula is listed in every report, not only where the column is shown."""
+    """Whether every report lists the formula, not only those that show the column."""
 
     @property
     def column_key(self) -> str:
@@ -185,7 +189,10 @@ class Metric(Figure[Row]):
 
 
 def compute_metrics(job: Job, trial: Trial) -> ProcessMetrics | None:
-    """Compute the process's figures from its raw blocks; None where no time was recorded: nothing can be divided by it."""
+    """Compute the process's figures from its raw blocks.
+
+    None if no time was recorded, so that nothing can be divided by it.
+    """
     total = sum(trial.block_seconds)
     if not (total > 0 and math.isfinite(total) and trial.steps > 0):
         return None
@@ -195,8 +202,9 @@ def compute_metrics(job: Job, trial: Trial) -> ProcessMetrics | None:
 
 
 def _job_seconds(process: ProcessMetrics) -> float | None:
-    """Read the job clock where it ran; the time to accuracy under that clock; else the mean step times the job's steps,
-    evaluations not included.
+    """Read the job clock, or the time to accuracy under that clock.
+
+    Without one, project the mean step to the job's steps. A projection does not include evaluations.
     """
     steps = process.job.job_steps
     projected = None if steps is None else process.step_seconds * steps
@@ -205,7 +213,10 @@ def _job_seconds(process: ProcessMetrics) -> float | None:
 
 
 def _measure_exchange_ratio(process: ProcessMetrics) -> float | None:
-    """Time of all blocks with the exchange over that of as many without; None where there was none, or no time."""
+    """Divide the time of all blocks with the exchange by that of as many without.
+
+    None where there was none, or no time.
+    """
     blocks = process.trial.communication
     if blocks is None or len(blocks.with_seconds) != len(blocks.without_seconds):
         return None
@@ -219,7 +230,7 @@ def exchange_share(exchange: Estimate | None) -> Estimate | None:
 
 
 def _measure_launch(process: ProcessMetrics) -> float | None:
-    """Sum what several processes took to be started and to meet; None of one."""
+    """Add up the seconds it took to start several processes and join them; None for one process."""
     total = sum(process.trial.phases.get(name, 0.0) for name in ("launch", "join"))
     return total if 0 < total < math.inf else None
 
@@ -229,22 +240,28 @@ def _divide_by(flops: int | None, seconds: float | None) -> float | None:
 
 
 def pretraining_flops(job: Job) -> int | None:
-    """Model FLOPs of the job's pre-training; None where it has none, or they are not known here."""
+    """Count the model FLOPs of the job's pre-training.
+
+    None where it has none, or they are not known here.
+    """
     return None if step_flops(job) is None else workloads.pretraining_flops(job) or None
 
 
 def job_flops(job: Job) -> int | None:
-    """Model FLOPs of the whole job, pre-training included; of a job to a target, up to its epoch limit.
+    """Count the model FLOPs of the whole job, pre-training included.
 
-    None where there is no whole job, or they are not known here.
+    For a job to a target they are counted up to its epoch limit. None where there is no whole job, or the FLOPs are not
+    known here.
     """
     steps, flops = job.job_steps, step_flops(job)
     return None if steps is None or flops is None else (pretraining_flops(job) or 0) + steps * flops
 
 
 def step_flops(job: Job) -> int | None:
-    """Model FLOPs of one step; None for a workload, or a version of one, that is not known here. Of a job that is
-    pre-trained first it is a step of the fine-tuning.
+    """Count the model FLOPs of one step.
+
+    None for a workload, or a version of it, that is not known here. For a job that is pre-trained first it is a step of
+    the fine-tuning.
     """
     try:
         return None if find_workload(job) is None else workloads.flops_per_step(job)
@@ -253,7 +270,7 @@ def step_flops(job: Job) -> int | None:
 
 
 def find_workload(job: Job) -> Workload | None:
-    """Find the job's workload, where it is known here in the version that ran."""
+    """Find the job's workload, if it is known here in the version that ran."""
     if job.workload not in workloads.names():
         return None
     workload = workloads.get(job.workload, job.workload_version)
@@ -291,7 +308,7 @@ def _explain_missing_device_peak(row: Row, values: Sequence[float], good: Sequen
 
 
 def mark_projected(row: Row) -> str:
-    """Mark what is of a projected job, or divided by its time."""
+    """Mark the time of a projected job, and what is divided by it, with ~."""
     return "~" if row.job_kind == "projected" else ""
 
 
@@ -316,7 +333,7 @@ def _describe_speedup(row: Row) -> Iterator[str]:
 
 
 def name_baseline(row: Row) -> str | None:
-    """Make the baseline's name, `AMD EPYC, 2 threads`; None where there is none."""
+    """Name the baseline, as in `AMD EPYC, 2 threads`; None where there is none."""
     found = row.speedup
     if found is None:
         return None
@@ -324,7 +341,7 @@ def name_baseline(row: Row) -> str | None:
 
 
 def _describe_accuracy(row: Row) -> Iterator[str]:
-    """Print the interval, after how many steps, and loudly if the digits are synthetic."""
+    """Format the interval, the number of steps, and loudly if the digits are synthetic."""
     if row.accuracy is not None:
         fewest, most = row.accuracy.after_steps
         yield from describe_interval(row.accuracy.share, units.percent)
@@ -333,7 +350,7 @@ def _describe_accuracy(row: Row) -> Iterator[str]:
 
 
 def _describe_energy(row: Row) -> Iterator[str]:
-    """Print what is left without the idle machine's share, the power, and the counter with its uncertainty."""
+    """Format the energy net of the idle machine's, the power, and the counter with its uncertainty."""
     used = row.energy
     if used is not None:
         yield f"net {units.joules(used.net_joules)}"
@@ -362,12 +379,12 @@ def _floor(kind: FloorKind, priority: int, **declared: Any) -> Metric:
 
 
 def _bytes(name: str, heading: str, tables: Mapping[str, int], **declared: Any) -> Metric:
-    """Declare a number of bytes, the largest over processes."""
+    """Declare a number of bytes, combined as the largest over processes."""
     return Metric(name, heading, text=units.data_size, tables=tables, over=max, estimated=False, **declared)
 
 
 def _to_target(name: str, heading: str, priority: int, **declared: Any) -> Metric:
-    """Declare a quantity of all seeds to a target: a median, which has an interval, or another of their seconds."""
+    """Declare a figure over all seeds to a target: a median with its interval, or another figure."""
     median = name.startswith("median_")
     return Metric(
         f"{name}_to_target",
@@ -399,7 +416,7 @@ METRICS = (
         estimated=False,
         further={"peak_kind": lambda row: "theoretical", "peak_origin": "peak_origin"},
         gap="theoretical FLOP/s",
-        formula="machine/peaks: cores or SMs x FLOP a clock x rated clock, dense, for the row's precision",
+        formula="machine/peaks: cores or SMs x FLOP per clock x rated clock, dense, for the row's precision",
         reads="header.machine.devices",
     ),
     Metric(
@@ -577,7 +594,7 @@ METRICS = (
     ),
     _bytes(
         "activation_bytes_per_image",
-        "activations\nan image",
+        "activations\nper image",
         {"resources": 2},
         key="activations",
         read=lambda row: follow(find_workload(row.job), "activation_bytes_per_image"),
@@ -591,7 +608,7 @@ METRICS = (
     ),
     Metric(
         "energy_joules_per_image",
-        "energy\nan image",
+        "energy\n/image",
         text=units.joules,
         tables={"resources": 1, "scaling": 6},
         key="energy",
@@ -599,7 +616,7 @@ METRICS = (
         details=_describe_energy,
         further={"net_energy_joules_per_image": "energy.net_joules", "mean_power_watts": "energy.watts"},
         gap="energy",
-        formula="window_joules / (window_steps x batch_size); net takes off idle_joules / idle_seconds x window_seconds",
+        formula="window_joules / (window_steps x batch_size); net subtracts idle_joules / idle_seconds x window_seconds",
         reads="energy",
     ),
     _seconds(
@@ -629,7 +646,7 @@ METRICS = (
     Metric("parameters", of="trial.parameters", over=None),
     Metric(
         "verdict",
-        "what binds",
+        "limited by",
         text=str,
         tables={"bounds": 1},
         align="left",
@@ -640,7 +657,7 @@ METRICS = (
         "compute",
         1,
         formula=(
-            "compute: FLOPs / measured peak, without which nothing is said to bind; bandwidth: (5 x activations x batch + 8 x "
+            "compute: FLOPs / measured peak, without which no limit is named; bandwidth: (5 x activations x batch + 8 x "
             "parameters) bytes / copy speed; launch: operators x smallest operator; input: drawing one batch"
         ),
         reads="floors, operators_per_step",
@@ -754,5 +771,5 @@ METRICS = (
 
 
 def get_metric(name: str) -> Metric:
-    """Look a metric up by its name. Raises KeyError for none."""
+    """Look up a metric by its name. Raises KeyError if there is none."""
     return next(metric for metric in METRICS if metric.name == name)

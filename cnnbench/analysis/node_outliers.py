@@ -1,14 +1,14 @@
-"""Equal nodes held against one another: the same work on nodes of one kind, the middle one, the spread, and who is far from both.
+"""Outliers among equal nodes: the same work on nodes of one kind, compared with the median node and the spread.
 
-A kind is a CPU model with the models of its GPUs. What is compared is a processor of a node (its CPU, or each of its GPUs) by
-the median of its processes; the seconds are of the whole job where that is one of fixed length, else of a step. Figures are
-taken as logarithms, because what goes wrong with a node multiplies its times.
+A kind is a CPU model with the models of its GPUs. What is compared is a processor of a node (its CPU, or each of its
+GPUs) by the median of its processes; the seconds are those of the whole job if it has a fixed length, else those of a
+step. Figures are taken as logarithms, because what goes wrong with a node multiplies its times.
 
-The rule, declared before anything is looked at: an outlier is `ROBUST_SDS` robust standard deviations (1.4826 times the median
-absolute deviation, which a few bad nodes leave alone) from the median *and* at least `LEAST_SHARE` from it, among at least
-`LEAST_NODES`. 3.5 is the cut of Iglewicz and Hoaglin, "How to Detect and Handle Outliers" (1993); the second condition keeps
-nodes that are alike to a thousandth from being called bad for two thousandths. How often it names a good node in one row, and
-so in a table of several: docs/cluster.md, held by `tests/test_cluster_report.py`.
+The rule, declared before anything is looked at: an outlier is `ROBUST_SDS` robust standard deviations (1.4826 times the
+median absolute deviation, which a few bad nodes do not move) from the median *and* at least `LEAST_SHARE` from it,
+among at least `LEAST_NODES`. 3.5 is the cut of Iglewicz and Hoaglin, "How to Detect and Handle Outliers" (1993); the
+second condition keeps nodes that are alike to a thousandth from being called bad for two thousandths. How often it
+names a good node in one row, and so in a table of several: docs/cluster.md, held by `tests/test_cluster_report.py`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class NodeProcessor:
 
 @dataclass(frozen=True)
 class Outlier:
-    """A unit far from its like: its seconds over the median, and how many robust standard deviations that is."""
+    """A unit far from the others: its seconds over the median, and how many robust standard deviations that is."""
 
     processor: NodeProcessor
     ratio: float
@@ -57,16 +57,16 @@ class EqualNodes:
 
     job: Job
     machine: Machine
-    """Of one of them."""
+    """The fingerprint of one of the machines."""
     device: Device
     torch: str
     protocol: int
     processors: tuple[NodeProcessor, ...]
-    """By seconds, fastest first."""
+    """The units sorted by seconds, fastest first."""
 
     @cached_property
     def median_seconds(self) -> float:
-        """Of the units; of a whole job or of a step, see `Job.divided_whole`."""
+        """Median over the units, of a whole job or of a step; see `Job.divided_whole`."""
         return statistics.median(unit.seconds for unit in self.processors)
 
     @property
@@ -76,14 +76,17 @@ class EqualNodes:
 
     @cached_property
     def spread(self) -> float | None:
-        """Robust standard deviation of the log seconds (0.01 is about 1 %); None for fewer than 3 units."""
+        """Robust standard deviation of the log seconds (0.01 is about 1 %).
+
+        None for fewer than 3 units.
+        """
         if len(self.processors) < 3:
             return None
         return TO_SIGMA * statistics.median(abs(self._log_ratio(unit)) for unit in self.processors)
 
     @property
     def outliers(self) -> tuple[Outlier, ...]:
-        """By the rule above; none where there are too few to tell."""
+        """Units that are outliers by the rule above; empty if there are too few units."""
         if len(self.processors) < LEAST_NODES or self.spread is None:
             return ()
         found = []
@@ -98,17 +101,17 @@ class EqualNodes:
 
 
 def describe_hardware(machine: Machine) -> tuple[str, ...]:
-    """The CPU's name, then each GPU's, as often as it is there: what nodes of one kind share."""
+    """List the CPU's name, then each GPU's, repeated as often as it is present: what nodes of one kind share."""
     return (machine.cpu_name, *sorted(device.name for device in machine.devices if device.kind != "cpu"))
 
 
 def group_equal_nodes(processes: Iterable[Process], node_of: Callable[[Process], str]) -> tuple[EqualNodes, ...]:
-    """Every piece of work on every kind of node, in an order that does not depend on the records'.
+    """Group the processes by piece of work and kind of node, in an order that does not depend on the records'.
 
-    `node_of` gives the node that a process ran on. Of several runs of the same work on a node the newest with a finished
-    process counts. Records of two protocols or two builds of torch are not alike.
+    `node_of` gives the node that a process ran on. If a node did the same work in several runs, the newest with a
+    finished process counts. Records of two protocols or two builds of torch are not comparable.
     """
-    # Processes of like nodes share work, hardware, place and timing rule.
+    # Processes of equal nodes share work, hardware, place and timing rule.
     alike = group_by(
         filter(_measure, processes),
         lambda each: (
@@ -139,7 +142,10 @@ def group_equal_nodes(processes: Iterable[Process], node_of: Callable[[Process],
 
 
 def _measure(process: Process) -> float:
-    """Give the seconds of the whole job where it has a fixed length, else of a step; 0 where it was not measured."""
+    """Read the seconds of the whole job if it has a fixed length, else of a step.
+
+    It is 0 where it was not measured.
+    """
     if process.metrics is None:
         return 0.0
     return (process.metrics.job_seconds if process.job.divided_whole else process.metrics.step_seconds) or 0.0

@@ -1,9 +1,9 @@
-"""Records in, one flat value a process out, with the few figures (`metrics`) that every table is made of.
+"""Records go in, one flat value per process comes out, with the few figures (`metrics`) that every table is based on.
 
-`read_processes` gives them as plain values in which unknown is None (what `speedup` works on); `flatten_processes` gives the
-same as a row a process, for exports. Only an `ok` process has figures: what a failed one measured
-before it failed stays in the ledger. One that missed its target has none either, but says so (`Process.seed_result`). A job
-that was planned and never started is there too, as `not run`, so that the number planned equals the number shown.
+`read_processes` gives them as plain values in which unknown is None (what `speedup` works on); `flatten_processes`
+gives the same as one row per process, for exports. Only an `ok` process has figures: what a failed one measured before
+it failed stays in the ledger. A process that missed its target has none either, but its `seed_result` records the miss.
+A job that was planned and never started is included as `not run`, so that the number planned equals the number shown.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 NOT_RUN: Literal["not run"] = "not run"
 Conditions = Mapping[str, FieldValue]
-"""Those of one row of one run, by name. None is unknown, or not there; it equals only itself."""
+"""The conditions of one row of one run, by name. None is unknown, or absent; it equals only itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +52,15 @@ class Process:
     status: Status | Literal["not run"]
     message: str | None
     metrics: ProcessMetrics | None
-    """Of one that ended well; of no other."""
+    """The figures of a process that ended well; None for any other."""
     doubts: tuple[Doubt, ...] = ()
     training_outcome: TrainingOutcome | None = None
     seed_result: SeedResult | None = None
-    """What its seed says about the target, missed ones too; None where the job has none."""
+    """The result of its seed against the target, missed ones too; None if the job has no target."""
 
     @property
     def run_id(self) -> str:
-        """The run it belongs to."""
+        """The id of the run it belongs to."""
         return self.run.run_id
 
     @property
@@ -75,15 +75,15 @@ class Process:
 
     @property
     def device(self) -> Device:
-        """The processor the job names; a bare one of that id where the fingerprint does not list it."""
+        """The processor the job names; one with only that id if the fingerprint does not list it."""
         own, machine = self.job.device, self.run.machine
         kind, name = ("cpu", machine.cpu_name) if own == "cpu" else ("cuda", own)
         return machine.find_device(own) or Device(id=own, kind=kind, name=name)
 
     @property
     def conditions(self) -> Conditions:
-        """What must be equal before the times of two runs are one sample: the machine, the software that matters, the timing
-        rule. cnnbench's own version and commit are not among them: they are what a check of runs is to judge.
+        """What must be equal before the times of two runs are one sample: the machine, the software that matters, the
+        timing rule. cnnbench's own version and commit are not among them, because a check of runs is to judge them.
         """
         host = Host(self.machine, self.software, self.device)
         facts = {fact.name: fact.read(host) for fact in list_facts("condition")}
@@ -93,11 +93,11 @@ class Process:
 def read_processes(
     ledgers: Iterable[Ledger], *, as_recorded: bool = False
 ) -> tuple[tuple[Process, ...], tuple[str, ...]]:
-    """One value a process, in an order that does not depend on the files', and what was odd on the way.
+    """Read one value per process, in an order that does not depend on the files', and list what was odd.
 
     An interrupted process that a resumed run repeated is left out in favour of the later attempt. A run found in two
-    files counts once; the same id on another machine is another run. `as_recorded` takes every outcome as it was written, and
-    no gate judges it again.
+    files counts once; the same id on another machine is another run. `as_recorded` takes every outcome as it was
+    written, without applying the validity checks again.
     """
     by_run = group_by(ledgers, lambda ledger: (ledger.header.run_id, ledger.header.machine.id))
     found: list[Process] = []
@@ -114,7 +114,7 @@ def read_processes(
             for record in ledger.records
             if record.outcome.status != "interrupted" or record.attempt == latest[record.index]
         ]
-        # Those that were planned and never started.
+        # Jobs that were planned and never started.
         place = header, header.machine.id, header.protocol
         made += [
             Process(*place, index, 0, job, job.work_key, job.row_key, NOT_RUN, message=None, metrics=None)
@@ -126,7 +126,7 @@ def read_processes(
 
 
 def _make_process(header: RunHeader, record: Record, as_recorded: bool) -> Process:
-    """The process of a record."""
+    """Make the process of a record."""
     job, outcome = record.job, record.outcome if as_recorded else _apply_validity(header, record)
     trial = outcome.trial if outcome.status == "ok" else None
     return Process(
@@ -148,7 +148,7 @@ def _make_process(header: RunHeader, record: Record, as_recorded: bool) -> Proce
 
 
 def _apply_validity(header: RunHeader, record: Record) -> Outcome:
-    """The outcome as the gates see it today: what was written before a gate learned something is judged again."""
+    """Apply today's validity checks to the outcome, since it may have been written before a check was added."""
     trial = record.outcome.trial
     if trial is None:
         return record.outcome
@@ -158,7 +158,7 @@ def _apply_validity(header: RunHeader, record: Record) -> Outcome:
 
 
 def list_columns() -> dict[str, str]:
-    """The names of a process's values in `export csv`, in order, each with the path of attributes and keys to it."""
+    """List the names of a process's values in `export csv`, in order, each with its path of attributes and keys."""
     names = ("run_id", "machine_id", "protocol", "index", "attempt", "status", "work_key", "row_key")
     return {
         **{name: name for name in names},
@@ -175,13 +175,16 @@ def list_columns() -> dict[str, str]:
 
 
 def flatten_processes(found: Sequence[Process]) -> list[dict[str, object]]:
-    """A row a process: its values by the names of `list_columns`, None where unknown."""
+    """Flatten each process into a row of values by the names of `list_columns`, None where unknown."""
     columns = list_columns().items()
     return [{name: follow(process, path) for name, path in columns} for process in found]
 
 
 def to_frame(found: Sequence[Process]) -> pd.DataFrame:
-    """Give the same as a pandas frame, for notebooks: one row a process; an unknown value is missing."""
+    """Convert the same to a pandas frame, for notebooks: one row per process.
+
+    An unknown value is missing.
+    """
     import pandas as pd
 
     return pd.DataFrame(flatten_processes(found), columns=list(list_columns()))

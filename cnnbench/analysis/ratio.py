@@ -1,20 +1,22 @@
-"""One way to divide a row by another: what must be equal before they are, their ratio with its interval, and what else differs.
+"""One way to divide a row by another: what must be equal first, their ratio with its interval, and what else differs.
 
-Rows are divided where their work and timing rule are equal (`share_work`), or equal but for what a table varies on purpose
-(`share_all_but`). Two rows of one run ran in interleaved rounds and are paired by round; two runs did not, so they get Welch's
-interval, which knows nothing of the machine's drift from one run to the other.
+Rows are divided where their work and timing rule are equal (`share_work`), or equal but for what a table varies on
+purpose (`share_all_but`). Two rows of one run ran in interleaved rounds and are paired by round; two runs did not, so
+they get Welch's interval, which does not cover the machine's drift from one run to the other.
 
-A table puts some rows of one run beside one another on purpose: ladders, sets of more and more ranks, concurrent copies.
+A table puts some rows of one run beside one another on purpose: ladders, sets of more and more ranks, concurrent
+copies.
 
-A *ladder* is a list of rungs, rows that do the same work on the same device and differ only in how a step is computed, in a
-fixed order: division (reference, tuned), then precision (fp32, tf32, bf16, fp16), layout (nchw, nhwc), execution (eager,
-compiled), loader (resident, dataloader), loader workers. So the reference division's plain float32 step is the first where it
-was measured. Everywhere else rows of different precision are never divided; here that is the point, and the table says so.
+A *ladder* is a list of rungs, rows that do the same work on the same device and differ only in how a step is computed,
+in a fixed order: division (reference, tuned), then precision (fp32, tf32, bf16, fp16), layout (nchw, nhwc), execution
+(eager, compiled), loader (resident, dataloader), loader workers. So the reference division's plain float32 step is the
+first where it was measured. Everywhere else rows of different precision are never divided; here that is the point, and
+the table's title names it.
 
-A *scaling set* is the same job done by one process and by several ranks. `strong`: the batch is the same for all, so a step is
-the same work. `weak`: the batch on each rank is, so a step of n ranks is n times the work. Both have the rows of one process,
-of the CPU at every thread count, and all are compared with the one that used the fewest cores. Speed is images a second;
-efficiency is speed over the processors used, those of the base being one.
+A *scaling set* is the same job done by one process and by several ranks. `strong`: the batch is the same for all, so a
+step is the same work. `weak`: the batch on each rank is, so a step of n ranks is n times the work. Both have the rows
+of one process, of the CPU at every thread count, and all are compared with the one that used the fewest cores. Speed is
+images per second; efficiency is speed over the processors used, relative to the base's.
 """
 
 from __future__ import annotations
@@ -44,12 +46,12 @@ Grouped = TypeVar("Grouped")
 GroupKey = TypeVar("GroupKey")
 
 _BOTH_KNOWN = {"threads", "accuracy_data", "driver", "power_limit_watts"}
-"""Where None is `has none of it`, as a CPU has no driver: no difference worth a word."""
+"""Facts that a processor may not have (a CPU has no driver): a None on one side is not reported as a difference."""
 
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """A published row, with the job time of the source's own CPU where it has one."""
+    """A published row, with the job time of the source's own CPU if it has one."""
 
     published: PublishedRow
     cpu_seconds: float | None
@@ -57,7 +59,7 @@ class PublishedResult:
 
     @property
     def job_seconds(self) -> Estimate | None:
-        """The published time of the whole job: of one run, and nothing is known of its spread."""
+        """The published time of the whole job; it is one run, so its spread is unknown."""
         seconds = self.published.job_seconds
         return None if seconds is None else Estimate(seconds, None, None, 1)
 
@@ -91,7 +93,7 @@ class FieldDifference:
 
 
 def find_differences(base: Mapping[str, FieldValue], new: Mapping[str, FieldValue]) -> tuple[FieldDifference, ...]:
-    """Every field that is not equal, with both values; None where a side lacks it."""
+    """List every field that is not equal, with both values; None if a side lacks it."""
     names = dict.fromkeys((*base, *new))
     return tuple(
         FieldDifference(name, base.get(name), new.get(name)) for name in names if base.get(name) != new.get(name)
@@ -99,8 +101,9 @@ def find_differences(base: Mapping[str, FieldValue], new: Mapping[str, FieldValu
 
 
 def describe_place(row: Row) -> dict[str, FieldValue]:
-    """The closed list of what two rows of equal work can differ in and a reader must know. Precision, data and all else of the
-    work are not in it: rows that differ there are not divided.
+    """Collect what two rows of equal work can differ in and a reader must know.
+
+    The list is closed. Precision, data and the rest of the work are not in it: rows that differ there are not divided.
     """
     host = Host(row.machine, row.software, row.device)
     return {
@@ -112,7 +115,7 @@ def describe_place(row: Row) -> dict[str, FieldValue]:
 
 
 def group_by(items: Iterable[Grouped], key: Callable[[Grouped], GroupKey]) -> dict[GroupKey, list[Grouped]]:
-    """Group the items by their keys, keys and items in the order in which they come."""
+    """Group the items by their keys, with keys and items in their original order."""
     found: dict[GroupKey, list[Grouped]] = {}
     for item in items:
         found.setdefault(key(item), []).append(item)
@@ -120,20 +123,20 @@ def group_by(items: Iterable[Grouped], key: Callable[[Grouped], GroupKey]) -> di
 
 
 def share_work(row: Row) -> tuple[str, int]:
-    """Give what rows must have in common before one divides the other: the work and the timing rule."""
+    """Return what rows must have in common before one divides the other: the work and the timing rule."""
     return row.work_key, row.protocol
 
 
 def share_all_but(row: Row, varied: Collection[str]) -> tuple[str, ...]:
-    """Give what rows of one run must have in common where a table varies these fields of the job on purpose."""
+    """Return what rows of one run must have in common in a table that varies these fields of the job on purpose."""
     own = {name: value for name, value in json.loads(row.row_key).items() if name not in varied}
     return row.job.workload, row.machine.id, row.run_id, str(row.protocol), json.dumps(own)
 
 
 def divide_rows(base: ComparedEntry, new: ComparedEntry) -> Estimate | None:
-    """Divide base's seconds by new's, of what both did: above 1 where new is faster. None where one failed, so has no time.
+    """Divide base's seconds by new's for the same work: above 1 if new is faster.
 
-    A published time, of the whole job, is taken as exact.
+    None if one failed, so that it has no time. A published time, of the whole job, is taken as exact.
     """
     if isinstance(base, Row) and isinstance(new, Row):
         if not base.costs or not new.costs:
@@ -158,26 +161,29 @@ def order_by_speed(row: Row) -> tuple[float, str, str, str]:
 
 @dataclass(frozen=True)
 class RowRatio:
-    """Two entries of equal work, divided. `ratio` and `verdict` are None where a side has no time: a failed row."""
+    """Two entries of equal work, divided. `ratio` and `verdict` are None if a side's row failed and has no time."""
 
     base: ComparedEntry
     new: ComparedEntry
     tolerance: float
     fastest_of_each: bool = False
-    """No row of this work stands in the same place on both sides: each side's fastest was taken."""
+    """Whether no row of this work ran in the same place on both sides, so that each side's fastest was taken."""
 
     @cached_property
     def ratio(self) -> Estimate | None:
-        """Base's seconds over new's: above 1 where new is faster."""
+        """Base's seconds over new's: above 1 if new is faster."""
         return divide_rows(self.base, self.new)
 
     @property
     def verdict(self) -> SpeedOutcome | None:
-        """What the interval allows to say."""
+        """The conclusion that the interval allows."""
         return None if self.ratio is None else classify_ratio(self.ratio, self.tolerance)
 
     def measure(self, entry: ComparedEntry) -> Estimate | None:
-        """Give the seconds of one of the two; against a published row those of the whole job, measured or projected."""
+        """Return the seconds of one of the two.
+
+        Next to a published row they are those of the whole job, measured or projected.
+        """
         return entry.cost if self.published is None else entry.job_seconds
 
     @property
@@ -198,7 +204,7 @@ class RowRatio:
 
     @property
     def published(self) -> PublishedResult | None:
-        """The published row, where one side is."""
+        """The published row, if one side is published."""
         return next((each for each in (self.base, self.new) if isinstance(each, PublishedResult)), None)
 
     @property
@@ -208,7 +214,7 @@ class RowRatio:
 
     @property
     def by_round(self) -> bool:
-        """Whether the interval is of the rounds of one run, rather than Welch's between two samples."""
+        """Whether the interval pairs the rounds of one run, rather than being Welch's between two samples."""
         if not self.in_one_run:
             return False
         base, new = (row.costs.keys() for _, row in self.rows)
@@ -216,7 +222,7 @@ class RowRatio:
 
     @property
     def differences(self) -> tuple[FieldDifference, ...]:
-        """In what the places of two measured rows differ."""
+        """The differences between the places of two measured rows."""
         if self.published is not None:
             return ()
         return tuple(
@@ -227,7 +233,10 @@ class RowRatio:
 
     @property
     def learns_worse(self) -> SideName | None:
-        """The side whose accuracy interval lies wholly below the other's; of rows to a target neither, as both stopped there."""
+        """The side whose accuracy interval is entirely below the other's.
+
+        None for rows to a target, since both stopped there.
+        """
         known = [(side, row.accuracy) for side, row in self.rows if row.accuracy and row.job.clock != "accuracy"]
         if len(known) < 2 or len({accuracy.data for _, accuracy in known}) > 1:
             return None
@@ -238,9 +247,10 @@ class RowRatio:
 
 
 def classify_ratio(ratio: Estimate, tolerance: float) -> SpeedOutcome:
-    """What the interval allows to say; without one (fewer than three processes a side) nothing.
+    """Classify a ratio by its interval.
 
-    `tolerance` is a share (0.05): an interval wholly within [1 / (1 + tolerance), 1 + tolerance] is called the same.
+    UNCLEAR without one (fewer than three processes per side). `tolerance` is a share (0.05): an interval entirely
+    within [1 / (1 + tolerance), 1 + tolerance] is called the same.
     """
     if ratio.low is None or ratio.high is None:
         return "UNCLEAR"
@@ -253,26 +263,26 @@ def classify_ratio(ratio: Estimate, tolerance: float) -> SpeedOutcome:
 
 
 ORDER = {name: list_choices(name) for name in plain_values("compute")}
-"""What a rung may differ in, each with its values in order; loader workers, which are any number, fewest first."""
+"""The fields that rungs may differ in, each with its values in order; loader workers are any number, fewest first."""
 SCALED_FIELDS = ("world", "scaling", "nodes", "threads", "batch_size")
 
 
 @dataclass(frozen=True)
 class ScalingSet:
-    """A set: how the batch is dealt out, the batch of one process, and its rows, fewest processors first."""
+    """A set: how the batch is distributed, the batch of one process, and its rows, fewest processors first."""
 
     scaling: Scaling
     base_batch: int
     points: tuple[Row, ...]
-    """With `scaling_speedup` and `scaling_efficiency`; None where the row or the base was not measured."""
+    """With `scaling_speedup` and `scaling_efficiency`; None if the row or the base was not measured."""
 
 
 def find_ladders(rows: Sequence[Row]) -> tuple[tuple[Row, ...], ...]:
-    """Every ladder with at least two measured rungs, in an order that does not depend on the rows'; GEMMs have none.
+    """Find every ladder with at least two measured rungs, in an order that does not depend on the rows'.
 
-    Rungs are rows with `speed_over_rung_before` and `speed_over_first_rung`: the time of the measured rung before, and of the
-    first one, over the row's own. A row that did not end well is a rung without a time: what a device cannot do is part of
-    the picture.
+    GEMMs have none. Rungs are rows with `speed_over_rung_before` and `speed_over_first_rung`: the time of the measured
+    rung before, and of the first one, over the row's own. A row that did not end well is a rung without a time: what a
+    device cannot do is part of the picture.
     """
     sets = group_by(
         (row for row in rows if row.job.workload != "gemm"),
@@ -296,7 +306,7 @@ def _place_on_ladder(row: Row) -> tuple[int, ...]:
 
 
 def find_scaling_sets(rows: Sequence[Row]) -> tuple[ScalingSet, ...]:
-    """Every set with a row of several ranks, in an order that does not depend on the rows'."""
+    """Find every set with a row of several ranks, in an order that does not depend on the rows'."""
     groups = defaultdict(list)
     for row in rows:
         for scaling in get_args(Scaling):
@@ -312,7 +322,7 @@ def find_scaling_sets(rows: Sequence[Row]) -> tuple[ScalingSet, ...]:
             for row in same:
                 speedup = efficiency = None
                 if base is not None and (ratio := divide_rows(base, row)) is not None:
-                    # Images a second over the base's, and that over the processors used.
+                    # Images per second over the base's, and the same per processor used.
                     speedup = ratio.scaled(row.job.batch_size / base.job.batch_size)
                     efficiency = speedup.scaled(count_processors(base.job) / count_processors(row.job))
                 points.append(row.with_values(scaling_speedup=speedup, scaling_efficiency=efficiency))
@@ -321,13 +331,14 @@ def find_scaling_sets(rows: Sequence[Row]) -> tuple[ScalingSet, ...]:
 
 
 def count_processors(job: Job) -> int:
-    """Cores that compute on a CPU, GPUs elsewhere."""
+    """Count the cores that compute on a CPU, or the GPUs."""
     return job.world * (job.threads or 1 if job.device == "cpu" else 1)
 
 
 def compare_copies(row: Row) -> Row:
-    """Add which copy is slow while all do the same job at once, by its place (`cuda:3`, `cores 4,5`), with its step over the
-    median one's; of the launches in which every copy has a time, and n counts those.
+    """Add which copy is slow while all do the same job at once, by its place (`cuda:3`, `cores 4,5`).
+
+    Its step is divided by the median one's, over the launches in which every copy has a time; n counts those launches.
     """
     places = set.union(set(), *map(set, row.copies))
     launches = [each for each in row.copies if len(each) == row.job.copies and set(each) == places]

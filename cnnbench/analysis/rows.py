@@ -1,16 +1,17 @@
 """The repeats of one job on one processor in one run, as one row of estimates; a figure it lacks has its reason.
 
-Only `ok` processes enter a mean; all others are counted in `Row.outcomes`. `speedup` makes rows of processes; what needs
-other rows (the measured peak, speed-ups) is filled in by `ceiling` and `speedup`.
+Only `ok` processes enter a mean; all others are counted in `Row.outcomes`. `speedup` makes rows of processes; what
+needs other rows (the measured peak, speed-ups) is filled in by `ceiling` and `speedup`.
 
-A process gives more than its time: what it learned, what it needed to its target, its energy; a row has those together.
-Questions about learning need each seed's own figures; a row of a table has their mean. One `TrainingOutcome` is made of each
-process that trained, whether it ended well, diverged, or missed its target.
+Besides its time a process gives what it learned, what it needed to reach its target, and its energy; a row combines
+those. Questions about learning need each seed's own figures; a row of a table has their mean. One `TrainingOutcome` is
+made from each process that trained, whether it ended well, diverged, or missed its target.
 
-A `SeedResult` is made of each process under the accuracy clock. That clock is first crossing: the first batch drawn to the end
-of the first evaluation, on all test images, that reaches the target. A seed that did not reach it by its epoch limit is
-`missed`: it counts in n, and in the median as later than any other, but it has no time, so no mean is taken over the rest.
-What crashed says nothing about learning and is no seed here.
+A `SeedResult` is made from each process under the accuracy clock. That clock stops at the first crossing: it runs from
+the first batch drawn to the end of the first evaluation, on all test images, that reaches the target. A seed that did
+not reach it by its epoch limit is `missed`: it counts in n, and in the median as later than any other, but it has no
+time, so no mean is taken over the rest. A process that crashed says nothing about learning and does not count as a seed
+here.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from cnnbench.schema import DataKind, Device, Energy, Evaluation, Job, Machine, 
 from cnnbench.schema.job import TEST_IMAGES, JobKind
 
 FAILED: tuple[Status, ...] = ("diverged", "missed")
-"""Ends of a process that trained and did not learn: unlike an `oom` or a `timeout` they say something about the recipe."""
+"""Ends of a process that trained and did not learn: unlike an `oom` or a `timeout` they tell something about the
+recipe.
+"""
 LEAST_COUNTED = 1e-9
-"""Joules or seconds below which a counter or a clock has said nothing: both count in millionths at best."""
+"""Joules or seconds below which a reading is worthless: counters and clocks count in millionths at best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +44,11 @@ class TrainingOutcome:
     seed: int
     status: Status
     test: Evaluation | None
-    """The final evaluation; None where there was none or the process diverged."""
+    """The final evaluation; None if there was none or the process diverged."""
     evaluations: tuple[Evaluation, ...]
-    """Those on the way, in order; none of a process that diverged."""
+    """The evaluations during training, in order; empty if the process diverged."""
     losses: tuple[float, ...] = ()
-    """Of the last step of each block (of each epoch under the job clock); none of a process that diverged."""
+    """The loss of the last step of each block (of each epoch under the job clock); empty if the process diverged."""
 
     @property
     def failed(self) -> bool:
@@ -54,13 +57,13 @@ class TrainingOutcome:
 
     @property
     def right(self) -> int | None:
-        """Test images right at the end, of all of them; None where not all were looked at, or it did not learn."""
+        """Test images right at the end; None if not all were evaluated, or the process did not learn."""
         if self.failed or self.test is None or self.test.images != TEST_IMAGES:
             return None
         return self.test.correct
 
     def right_by_epoch(self, steps_per_epoch: int) -> tuple[int, ...]:
-        """Test images right after epochs 1, 2, 3..., as far as all of them were looked at after each."""
+        """Count the test images right after epochs 1, 2, 3..., as far as all of them were evaluated after each."""
         known = {each.after_steps: each.correct for each in self.evaluations if each.images == TEST_IMAGES}
         found: list[int] = []
         while (right := known.get((len(found) + 1) * steps_per_epoch)) is not None:
@@ -69,7 +72,7 @@ class TrainingOutcome:
 
 
 def read_training_outcome(job: Job, outcome: Outcome) -> TrainingOutcome | None:
-    """What a process learned; None of one that did not come to train, or whose end says nothing about it."""
+    """Read what a process learned; None if it never began to train, or its end says nothing about learning."""
     if outcome.status not in ("ok", *FAILED):
         return None
     trial = None if outcome.status == "diverged" else outcome.trial
@@ -86,7 +89,9 @@ class SeedResult:
     index: int
     reached: bool
     clock_seconds: float
-    """From the first batch to the end of the last evaluation; the time to accuracy only where it was reached."""
+    """From the first batch to the end of the last evaluation; this is the time to accuracy only if the target was
+    reached.
+    """
     steps: int
     epochs: float
     evaluations: int
@@ -94,18 +99,20 @@ class SeedResult:
 
     @property
     def seconds(self) -> float | None:
-        """The time to accuracy; None where the target was missed."""
+        """The time to accuracy; None if the target was missed."""
         return self.clock_seconds if self.reached else None
 
     @property
     def limit_seconds(self) -> float | None:
-        """The time to its epoch limit; None where the target was reached before."""
+        """The time to the epoch limit; None if the target was reached before."""
         return None if self.reached else self.clock_seconds
 
 
 @dataclass(frozen=True)
 class TimeToAccuracy:
-    """All seeds of a row that ended with an answer, by round. A missed one is infinitely late in the medians."""
+    """All seeds of a row that reached or missed the target, by round. A missed one counts as infinitely late in the
+    medians.
+    """
 
     target: float
     seed_results: tuple[SeedResult, ...]
@@ -115,32 +122,38 @@ class TimeToAccuracy:
 
     @property
     def missed(self) -> tuple[SeedResult, ...]:
-        """Those that did not reach it."""
+        """The seeds that missed the target."""
         return tuple(each for each in self.seed_results if not each.reached)
 
     @property
     def mean_seconds(self) -> float | None:
-        """Arithmetic mean: what a training costs on the average. None where a seed missed, for its time is not known."""
+        """Arithmetic mean: what a training costs on average.
+
+        None if a seed missed, because its time is not known.
+        """
         return statistics.fmean(self.times) if self.times else None
 
     @property
     def times(self) -> tuple[float, ...] | None:
-        """Every seed's time, fastest first; None where one missed."""
+        """Every seed's time, fastest first; None if one missed."""
         return None if self.missed else tuple(sorted(each.clock_seconds for each in self.seed_results))
 
     @property
     def fastest_seconds(self) -> float | None:
-        """Of those that reached it."""
+        """The fastest of the seeds that reached the target."""
         return min((each.clock_seconds for each in self.seed_results if each.reached), default=None)
 
     @property
     def slowest_seconds(self) -> float | None:
-        """None where a seed missed: it is the slowest."""
+        """The slowest seed's time; None if a seed missed, since that one is the slowest."""
         return self.times[-1] if self.times else None
 
 
 def read_seed_result(job: Job, index: int, outcome: Outcome) -> SeedResult | None:
-    """What the process says about the target; None under another clock, or where it ended in neither way."""
+    """Read how the process did against the target.
+
+    None under another clock, or if it neither reached nor missed it.
+    """
     trial = outcome.trial
     if (
         job.clock != "accuracy"
@@ -165,7 +178,7 @@ def read_seed_result(job: Job, index: int, outcome: Outcome) -> SeedResult | Non
 
 
 def combine_seeds(job: Job, seed_results: Sequence[SeedResult]) -> TimeToAccuracy | None:
-    """The row's seeds together; None under another clock, or where no process came to an answer."""
+    """Combine the seeds of the row; None under another clock, or if no process reached or missed the target."""
     if job.target is None or not seed_results:
         return None
     ordered = tuple(sorted(seed_results, key=lambda each: (each.round, each.index)))
@@ -178,23 +191,26 @@ def combine_seeds(job: Job, seed_results: Sequence[SeedResult]) -> TimeToAccurac
 
 @dataclass(frozen=True)
 class EnergyUse:
-    """Joules an image over the row's processes; `uncertainty` is the counter's own, as a share of the gross."""
+    """Joules per image over the row's processes; `uncertainty` is the counter's own, as a share of the gross."""
 
     gross_joules: Estimate
     net_joules: float | None
-    """Idle-subtracted; None where idling took as much, so that nothing can be told."""
+    """Idle-subtracted; None if idling took as much, so that no net energy can be given."""
     watts: float
     uncertainty: float
     source: str
 
 
 def has_energy(energy: Energy) -> bool:
-    """Whether there are joules, steps and seconds to divide; in some virtual machines the counter stands still."""
+    """Check that there are joules, steps and seconds to divide.
+
+    In some virtual machines the counter does not move.
+    """
     return min(energy.window_joules, energy.window_steps, energy.window_seconds, energy.idle_seconds) > LEAST_COUNTED
 
 
 def estimate_energy_use(found: Sequence[Energy], batch_size: int) -> EnergyUse | None:
-    """What the processes that measured energy say; None where none did.
+    """Combine the energy readings of the processes; None if no process measured energy.
 
     Gross is the window's joules over its images. Net takes off the idle watts, measured just before, for as long as the
     window was. The counter is read somewhere within its tick at both ends: one tick of the window is uncertain.
@@ -221,17 +237,19 @@ def estimate_energy_use(found: Sequence[Energy], batch_size: int) -> EnergyUse |
 PeakOf = Callable[[Device, Machine, str], Peak]
 """Theoretical dense peak of a device at a precision: `machine.peaks.theoretical_peak`, or a test's own."""
 JobPart = Literal["step", "job"]
-"""What seconds are of."""
+"""Whether seconds are those of a step or of the whole job."""
 FloorKind = Literal["launch", "bandwidth", "compute", "input"]
 EXPLAINED = 0.5
-"""A floor of this share of the step binds it; below it no floor explains the step, and the kernels themselves are far from
-their limits."""
+"""A floor with this share of the step is what limits it; below it no floor explains the step, and the kernels
+themselves are far from their limits.
+"""
 NamedType = TypeVar("NamedType")
 
 
 def follow(value: Any, path: str | Callable[[Any], Any]) -> Any:
-    """Return what the path of attributes and keys (`values.speedup.ratio`) or the function gives; None where a part of it is
-    None, or a mapping on the way has no such key.
+    """Follow a path of attributes and keys (`values.speedup.ratio`), or call the function.
+
+    None if a part of the path is None, or a mapping on the way does not have the key.
     """
     if callable(path):
         return path(value)
@@ -243,10 +261,10 @@ def follow(value: Any, path: str | Callable[[Any], Any]) -> Any:
 
 
 class NamedValue(Generic[NamedType]):
-    """A metric in the owner's `values` as an attribute, for code that is about this one; None where it is not measured."""
+    """A metric in the owner's `values` as an attribute, for code about this one metric; None if it was not measured."""
 
     def __set_name__(self, owner: type, name: str) -> None:
-        """Take the attribute's name for the metric's."""
+        """Use the attribute's name as the metric's."""
         self.name = name
 
     def __get__(self, owner: Any, _: type) -> NamedType:
@@ -261,17 +279,17 @@ NamedCount = NamedValue[int | None]
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of test images right, with how many steps of training it is after and on which data."""
+    """Share of test images right, with the number of training steps before it and the data it is on."""
 
     share: Estimate
     after_steps: tuple[int, int]
-    """Fewest and most steps over the processes; they differ only where a job may stop early."""
+    """Fewest and most steps over the processes; they differ only if a job may stop early."""
     data: DataKind
 
 
 @dataclass(frozen=True)
 class Speedup:
-    """The baseline's time over the row's own, with whom it is divided by."""
+    """The baseline's time over the row's own, and the baseline it is divided by."""
 
     ratio: Estimate
     baseline: Device
@@ -282,7 +300,7 @@ class Speedup:
 
 @dataclass(frozen=True)
 class Floor:
-    """No step of this kind can be shorter than `seconds`; `allows` is how many times faster that would be."""
+    """A step of this kind cannot be shorter than `seconds`; `allows` is how many times faster that would be."""
 
     kind: FloorKind
     seconds: float
@@ -302,7 +320,7 @@ class Bottleneck:
 
     @property
     def summary(self) -> str:
-        """`compute-bound`, or `nearest: compute` where not even the highest floor explains half of the step.
+        """`compute-bound`, or `nearest: compute` if not even the highest floor explains half of the step.
 
         Without a measured peak the compute floor is unknown and could be the highest, so there is no verdict.
         """
@@ -312,7 +330,7 @@ class Bottleneck:
         return f"{highest.kind}-bound" if highest.share >= EXPLAINED else f"nearest: {highest.kind}"
 
     def floor(self, kind: FloorKind) -> Floor | None:
-        """The floor of that kind; None where it was not measured."""
+        """Find the floor of that kind; None if it was not measured."""
         return next((floor for floor in self.floors if floor.kind == kind), None)
 
 
@@ -330,26 +348,28 @@ class Row:
     run_id: str
     created_at: str
     boot_id: str | None
-    """The boot in which the run began; None where it was not recorded."""
+    """The boot in which the run began; None if it was not recorded."""
     outcomes: Mapping[str, int]
     """Processes by how they ended, `not run` included; they add up to what was planned."""
     failures: tuple[str, ...]
     reasons: tuple[str, ...]
-    """What the processes that did not end well said, each once, by round."""
+    """The messages of the processes that did not end well, each once, by round."""
     training_outcomes: tuple[TrainingOutcome, ...]
-    """Each process that trained, by round: what questions about single seeds are asked of."""
+    """Each process that trained, by round, for questions about single seeds."""
     peak_flops_per_second: float | None
     peak_origin: str | None
     time_to_accuracy: TimeToAccuracy | None
     missing: Mapping[str, str]
-    """By the column's key, why there is no figure."""
+    """Why there is no figure, by the column's key."""
     doubts: tuple[Doubt, ...]
     values: Mapping[str, Any] = field(default_factory=dict)
-    """By the metric's name, its value over the processes, as `metrics.METRICS` declares it; what none measured is left out."""
+    """By the metric's name, its value over the processes, as `metrics.METRICS` declares it; unmeasured metrics are left
+    out.
+    """
     costs: Mapping[RoundKey, float] = field(default_factory=dict)
-    """Seconds of the same work by (run, round): what speed-ups divide."""
+    """Seconds of the same work by (run, round); speed-ups divide these."""
     rates: Mapping[RoundKey, float] = field(default_factory=dict)
-    """Model FLOP/s by (run, round): what shares of the measured peak divide."""
+    """Model FLOP/s by (run, round); shares of the measured peak divide these."""
     ceiling_flops_per_second: Estimate | None = None
     """Measured peak: the best matrix product of the same run, else of the same boot; `ceiling` fills it in."""
     ceiling_run_id: str | None = None
@@ -362,12 +382,12 @@ class Row:
     floors: Mapping[str, float] = field(default_factory=dict)
     energy: EnergyUse | None = None
     copies: tuple[Mapping[str, float], ...] = ()
-    """Of copies: each one's mean step by its place, a mapping a launch."""
+    """Each concurrent copy's mean step by its place, one mapping per launch."""
     accuracy: Accuracy | None = None
     speedup: Speedup | None = None
     speedup_over_published: Estimate | None = None
     other_runs: int = 0
-    """Runs of the same row that are not shown."""
+    """The number of runs of the same row that are not shown."""
 
     step_seconds = NamedEstimate()
     flops_per_second = NamedEstimate()
@@ -381,7 +401,7 @@ class Row:
     device_peak_bytes = NamedCount()
     operators_per_step = NamedCount()
     steps = NamedCount()
-    """Timed ones, the fewest of a process."""
+    """The fewest timed steps of a process."""
 
     @property
     def job_kind(self) -> JobKind | None:
@@ -397,12 +417,12 @@ class Row:
 
     @property
     def cost(self) -> Estimate | None:
-        """Seconds of what ratios divide. None where none was ok."""
+        """Geometric mean of the seconds that ratios divide; None if no process was ok."""
         return geometric(list(self.costs.values())) if self.costs else None
 
     @property
     def cost_of(self) -> JobPart:
-        """What they are of: the whole job under the job clock, else one step."""
+        """What those seconds are of: the whole job under the job clock, else one step."""
         return "job" if self.job.divided_whole else "step"
 
     @property
@@ -411,13 +431,13 @@ class Row:
         return self.outcomes.get("ok", 0)
 
     def with_values(self, **further: object) -> Row:
-        """Return the row with further values, such as its ratio to another row."""
+        """Add further values to the row, such as its ratio to another row."""
         return replace(self, values={**self.values, **further})
 
     def with_doubt(self, doubt: Doubt) -> Row:
-        """Return the row with a further doubt."""
+        """Add a further doubt to the row."""
         return replace(self, doubts=(*self.doubts, doubt))
 
     def with_reason(self, column: str, reason: str) -> Row:
-        """Return the row with the reason why that column has no figure."""
+        """Add the reason why that column of the row has no figure."""
         return replace(self, missing={**self.missing, column: reason})

@@ -1,24 +1,27 @@
-"""What the seeds of a row learned: the accuracy to expect, what an open recipe may claim, and whether a mode learns as well.
+"""What the seeds of a row learned: the accuracy to expect, what an open recipe may claim, and whether a mode learns as
+well.
 
-The band of a recipe is its mean +- 4 standard deviations over seeds; a workload's constant (`workloads.Band`) can be compared
-with what was recorded. A row is inside a band when *every* seed of it is: a mean hides the one that did not learn.
+The band of a recipe is its mean +- 4 standard deviations over seeds; a workload's constant (`workloads.Band`) can be
+compared with what was recorded. A row is inside a band when *every* seed of it is: a mean hides the one that did not
+learn.
 
-A claim is about the mean of at least `CLAIM_SEEDS` seeds: it holds where the one-sided lower 95 % bound of their mean accuracy
-(Student's t) is the target or more. Every planned seed counts; one that diverged has no accuracy that could be averaged, so no
-claim holds with it, and one that did not end leaves the claim open.
+A claim is about the mean of at least `CLAIM_SEEDS` seeds: it holds where the one-sided lower 95 % bound of their mean
+accuracy (Student's t) is the target or more. Every planned seed counts; one that diverged has no accuracy that could be
+averaged, so no claim holds with it, and one that did not end leaves the claim open.
 
-A mode may not buy speed with worse learning. Each row that differs from a plain row (fp32, nchw, eager, resident batches,
-reference division) of the same job on the same device in its mode alone is compared with it over seeds, by a test of
-non-inferiority. A mode that learns worse gets a doubt, which is printed wherever its row is.
+A mode may not buy speed with worse learning. Each row that differs from a plain row (fp32, nchw, eager, resident
+batches, reference division) of the same job on the same device in its mode alone is compared with it over seeds, by a
+test of non-inferiority. A mode that learns worse gets a doubt, which is printed wherever its row is.
 
-"No significant difference" proves nothing: with few and noisy seeds nothing is ever significant. So the question is turned
-round. The mode has to show that it is not worse than the reference by the margin or more: the lower one-sided 95 % bound
-of the difference must be above minus the margin. A mode that is worse by exactly the margin passes in at most 5 % of
-all tests (see tests/test_noninferiority.py), however few the seeds. (Student's t on the differences where both sides have
-the same seeds, else Welch's: B. L. Welch, Biometrika 34, 1947.)
+"No significant difference" proves nothing: with few and noisy seeds nothing is ever significant. So the question is
+reversed. The mode has to show that it is not worse than the reference by the margin or more: the lower one-sided 95 %
+bound of the difference must be above minus the margin. A mode that is worse by exactly the margin passes in at most 5 %
+of all tests (see tests/test_noninferiority.py), however few the seeds. (Student's t on the differences where both sides
+have the same seeds, else Welch's: B. L. Welch, Biometrika 34, 1947.)
 
 The rule on seeds that fail: a mode of which any seed diverged, or missed its target, where none of the plain row's did,
-learns worse, whatever the other seeds' mean. Where seeds of both failed the recipe itself is unsure, and it is undecided.
+learns worse, whatever the other seeds' mean. Where seeds of both failed the recipe itself is unsure, and it is
+undecided.
 """
 
 from __future__ import annotations
@@ -43,12 +46,13 @@ from cnnbench.schema.job import TEST_IMAGES, Order, plain_values
 from cnnbench.workloads import Band
 
 BAND_SEEDS = 10
-"""A band is not made of fewer."""
+"""The fewest seeds that a band is computed from."""
 CLAIM_SEEDS = 30
-"""Fewer make no claim."""
+"""The fewest seeds that can support a claim."""
 WIDTH = 4
-"""Standard deviations to either side: of normal seeds one in 16,000 lies outside; of a new seed,
-mean and spread estimated from ten, one in about 240 (Student's t)."""
+"""Standard deviations to either side: one normal seed in 16,000 is outside; of new seeds, with mean and spread
+estimated from ten, about one in 240 (Student's t).
+"""
 _RECIPE = ("workload", "workload_version", "batch_size", "optimizer", "init", "pool", "activation", "split", "order")
 ClaimOutcome = Literal["holds", "fails", "too few seeds"]
 
@@ -61,50 +65,53 @@ class SeedGroup:
 
     @cached_property
     def right(self) -> Mapping[int, int]:
-        """Test images right at the end, of all of them, by seed and in the order of rounds, of those that learned."""
+        """Test images right at the end by seed, in the order of rounds.
+
+        Seeds that did not learn, or were not evaluated on all images, are left out.
+        """
         return {each.seed: each.right for each in self.row.training_outcomes if each.right is not None}
 
     @property
     def failed(self) -> int:
-        """Seeds that ended and did not learn."""
+        """The number of seeds that ended and did not learn."""
         return sum(each.failed for each in self.row.training_outcomes)
 
     @property
     def seeds(self) -> int:
-        """Those that learned and those that did not."""
+        """The number of seeds that ended, whether they learned or not."""
         return len(self.right) + self.failed
 
     @property
     def accuracy(self) -> float | None:
-        """Mean over the seeds that learned, a share; None where none did."""
+        """Mean accuracy (a share) over the seeds that learned; None if none did."""
         return statistics.fmean(self.right.values()) / TEST_IMAGES if self.right else None
 
     @property
     def deviation(self) -> float | None:
-        """Standard deviation of one seed's accuracy, a share; None of fewer than two."""
+        """Standard deviation of one seed's accuracy, a share; None for fewer than two seeds."""
         return statistics.stdev(self.right.values()) / TEST_IMAGES if len(self.right) > 1 else None
 
 
 @dataclass(frozen=True)
 class SeedSpread(SeedGroup):
-    """A row's seeds that all ended after the same number of steps."""
+    """The seeds of a row, all of which ended after the same number of steps."""
 
     steps: int
 
     @property
     def known_band(self) -> Band | None:
-        """The band that the workload has for this recipe."""
+        """The band that the workload declares for this recipe."""
         return find_band(self.row.job, self.steps)
 
     @property
     def observed_band(self) -> Band | None:
-        """The band these seeds make; None of too few, or where one diverged."""
+        """The band that these seeds make; None for too few seeds, or if one diverged."""
         job = self.row.job
         return None if self.failed else make_band(self.steps, job.batch_size, job.order, tuple(self.right.values()))
 
     @property
     def outside_seeds(self) -> tuple[int, ...] | None:
-        """The seeds outside the workload's band, in order; None where it has none for this recipe."""
+        """The seeds outside the workload's band, in order; None if it has no band for this recipe."""
         band, seeds = self.known_band, sorted(self.right.items())
         if band is None:
             return None
@@ -112,7 +119,10 @@ class SeedSpread(SeedGroup):
 
 
 def make_band(steps: int, batch_size: int, order: Order, right: Sequence[int]) -> Band | None:
-    """The band that these test images right make, a count a seed, outwards to whole images; None of too few seeds."""
+    """Make the band from the right test images of each seed, rounded outwards to whole images.
+
+    None for too few seeds.
+    """
     if len(right) < BAND_SEEDS:
         return None
     middle, reach = statistics.fmean(right), WIDTH * statistics.stdev(right)
@@ -121,7 +131,10 @@ def make_band(steps: int, batch_size: int, order: Order, right: Sequence[int]) -
 
 
 def collect_spreads(rows: Sequence[Row]) -> tuple[list[SeedSpread], list[str]]:
-    """The rows that trained on MNIST and ended with a look at all test images, and why others have no accuracy to expect."""
+    """Collect the rows that trained on MNIST and ended with a look at all test images.
+
+    The second list explains why the others are left out.
+    """
     found = []
     left_out = []
     for row in rows:
@@ -129,18 +142,23 @@ def collect_spreads(rows: Sequence[Row]) -> tuple[list[SeedSpread], list[str]]:
         ends = {each.test.after_steps for each in row.training_outcomes if each.right is not None and each.test}
         if job.data != "mnist":
             if row.training_outcomes:
-                left_out.append(f"{job.workload}: on {job.data} data an accuracy compares with nothing")
+                left_out.append(f"{job.workload}: an accuracy on {job.data} data cannot be compared")
         elif job.division == "open":
-            left_out.append(f"{job.workload}: recipe {job.recipe} of the open division is no workload's own training")
+            left_out.append(
+                f"{job.workload}: recipe {job.recipe} of the open division is not the workload's own training"
+            )
         elif job.clock == "accuracy" or job.stop_when_all_right:
-            left_out.append(f"{job.workload}: it trains until it is good enough, so its accuracy says nothing")
+            left_out.append(f"{job.workload}: it trains until it is good enough, so its accuracy is not informative")
         elif len(ends) == 1:
             found.append(SeedSpread(row, ends.pop()))
     return found, list(dict.fromkeys(left_out))
 
 
 def to_json(found: Sequence[SeedSpread], digests: Mapping[str, str]) -> str:
-    """JSON of everything the bands are made of; `digests` are the ledgers' SHA-256 by run. Ends with a line feed."""
+    """Serialize everything the bands are computed from.
+
+    `digests` are the ledgers' SHA-256 by run. Ends with a line feed.
+    """
     runs, recipes = {}, []
     for each in found:
         row, band = each.row, each.observed_band
@@ -173,41 +191,43 @@ class Claim(SeedGroup):
 
     @property
     def target(self) -> float:
-        """Share of all test images."""
+        """Share of all test images that the recipe must get right."""
         return self.row.job.target or 1.0
 
     @property
     def lost(self) -> int:
-        """Processes that did not end well: diverged, crashed, interrupted."""
+        """Processes that did not end well: diverged, crashed or interrupted."""
         return sum(self.row.outcomes.values()) - len(self.right)
 
     @property
     def seconds(self) -> list[float]:
-        """The recipe's clock, one value a seed that ended well, by round."""
+        """The recipe's clock, one value per seed that ended well, by round."""
         return [seconds for (_, number), seconds in sorted(self.row.costs.items(), key=lambda each: each[0][1])]
 
     @property
     def lower_bound(self) -> float | None:
-        """One-sided 95 % bound of the mean accuracy; None of fewer than two seeds."""
+        """One-sided 95 % bound of the mean accuracy; None for fewer than two seeds."""
         if self.accuracy is None or self.deviation is None:
             return None
         return self.accuracy - stats.compute_half_width(tuple(self.right.values()), stats.CONFIDENCE) / TEST_IMAGES
 
     @property
     def mean_seconds(self) -> stats.Estimate | None:
-        """Arithmetic mean: what a training by the recipe costs on the average, with its two-sided 95 % interval."""
+        """Arithmetic mean: what a training by the recipe costs on average, with its two-sided 95 % interval."""
         return stats.estimate_mean(self.seconds) if self.seconds else None
 
     @property
     def epochs(self) -> float:
-        """Images trained on over images of the split."""
+        """Images trained on, divided by the images of the split."""
         job = self.row.job
         return (job.job_steps or 0) * job.batch_size / SPLIT_IMAGES[job.split or "train-55000"]
 
     @cached_property
     def outcome(self) -> ClaimOutcome:
-        """`fails` where a seed diverged too: its accuracy is no number that could be averaged. A planned seed that did not end
-        leaves the claim open: who could stop when the mean looks good would choose the seeds.
+        """`fails` also if a seed diverged, because its accuracy cannot be averaged.
+
+        A planned seed that did not end leaves the claim open; otherwise one could stop when the mean looks good, which
+        would be choosing the seeds.
         """
         if self.failed:
             return "fails"
@@ -217,44 +237,52 @@ class Claim(SeedGroup):
 
 
 def collect_claims(rows: Sequence[Row]) -> list[Claim]:
-    """A claim for each row of the open division that trained on MNIST, fastest first; procedural digits claim nothing."""
+    """Make a claim for each row of the open division that trained on MNIST, fastest first.
+
+    Procedural digits claim nothing.
+    """
     found = [Claim(row) for row in rows if row.job.division == "open" and row.job.data == "mnist"]
     return sorted(found, key=lambda each: (follow(each, "mean_seconds.value") or math.inf, each.row.run_id))
 
 
 SEEDS = 5
-"""Of either side. Paired, five find with a chance of 80 % that a mode learns equally well where a seed's accuracy has a
-standard deviation of up to 0.051 percentage points; three up to 0.030 (docs/learning.md, and its test)."""
+"""The seeds needed on either side. Paired, five show with a chance of 80 % that a mode learns equally well if a seed's
+accuracy has a standard deviation of up to 0.051 percentage points; three, up to 0.030 (docs/learning.md, and its test).
+"""
 MARGIN_CONVOLUTIONAL = 0.001
-"""Ten of the 10,000 test images: what the choice of test images alone moves an accuracy near 99.2 % by, sqrt(0.992 x 0.008
-/ 10,000) = 0.0009. A smaller loss could not be told from another test set."""
+"""Ten of the 10,000 test images: the choice of test images alone changes an accuracy near 99.2 % by sqrt(0.992 x 0.008
+/ 10,000) = 0.0009. A smaller loss could not be distinguished from another test set.
+"""
 MARGIN = 0.002
-"""The same of networks without convolutions, which reach 92 to 98 %: there it is 0.0027 to 0.0014."""
+"""The same for networks without convolutions, which reach 92 to 98 %: there it is 0.0027 to 0.0014."""
 POWER = 0.80
 MOST_SEEDS = 1000
-"""Where more seeds than this are needed, the difference is practically the margin, and nobody will run them."""
+"""If more seeds than this are needed, the difference practically equals the margin, and nobody will run them."""
 LEAST_SEEDS = 2
-"""Seeds that a side needs for a spread to exist."""
+"""Seeds per side below which there is no spread."""
 _PLAIN = plain_values("compute")
-"""The fields of a job that say how it is computed and not what is learned, as the plain way has them."""
+"""The fields of a job that define how it is computed and not what is learned, with their plain values."""
 ConvergenceOutcome = Literal["learns as well", "learns worse", "undecided"]
 
 
 @dataclass(frozen=True)
 class AccuracyDifference:
-    """Mode less reference, with its one-sided 95 % bounds: of each by itself, both are a two-sided 90 % interval."""
+    """Accuracy of the mode minus that of the reference, with one-sided 95 % bounds; both together are a two-sided 90 %
+    interval.
+    """
 
     value: float
     low: float
     high: float
     paired: bool
     variance: float
-    """Variance of the difference of one seed of either side; with n seeds a side the standard error is sqrt(variance / n)."""
+    """Variance of the difference for one seed per side; with n seeds per side the standard error is sqrt(variance / n).
+    """
     freedom: float
-    """Degrees of freedom a seed: with n seeds a side there are (n - 1) times this."""
+    """Degrees of freedom per seed: with n seeds per side there are (n - 1) times this."""
 
     def as_shares(self, images: float) -> AccuracyDifference:
-        """Differences of counts as differences of shares."""
+        """Convert differences of counts to differences of shares."""
         bounds = (self.value / images, self.low / images, self.high / images)
         return AccuracyDifference(*bounds, self.paired, self.variance / images**2, self.freedom)
 
@@ -267,13 +295,14 @@ class ConvergenceResult:
     plain: SeedGroup
     margin: float
     difference: AccuracyDifference | None
-    """The difference of the means; None where too few seeds of a side learned."""
+    """The difference of the means; None if too few seeds of a side learned."""
     median_difference: float | None
     verdict: ConvergenceOutcome
     decided_by_failures: bool
-    """Whether seeds that failed decided it, not the means."""
+    """Whether failed seeds decided it rather than the means."""
     seeds_needed: int | None
-    """Where undecided by the means: seeds a side that would probably decide; None for more than anybody runs."""
+    """If the means leave it undecided, the seeds per side that would probably decide; None for more than anybody runs.
+    """
 
 
 @dataclass(frozen=True)
@@ -287,8 +316,9 @@ class Untested:
 def compare_with_plain(
     rows: Sequence[Row], margin: float | None = None
 ) -> tuple[list[ConvergenceResult], list[Untested]]:
-    """Every row in a mode that trained, tested or with the reason why not, in the rows' order. `margin` is a share; None is
-    the workload's own.
+    """Test every row in a mode that trained, or say why it cannot be tested, in the rows' order.
+
+    `margin` is a share; None means the workload's own.
     """
     tested = []
     untested = []
@@ -300,7 +330,7 @@ def compare_with_plain(
     ]
     plain_rows = group_by((row for row in ended if is_plain(row.job)), _learning_key)
     for row in ended:
-        # `unsupported` and `not run` say nothing of a mode's learning, nor that anything went wrong.
+        # `unsupported` and `not run` do not show how a mode learns, nor that anything went wrong.
         if is_plain(row.job) or not (row.training_outcomes or set(row.outcomes) - {"unsupported", NOT_RUN}):
             continue
         found = _compare_or_explain(row, plain_rows.get(_learning_key(row), []), margin)
@@ -312,11 +342,14 @@ def compare_with_plain(
 
 
 def _compare_or_explain(row: Row, plain_rows: Sequence[Row], margin: float | None) -> ConvergenceResult | str:
-    """Compare the row with the plain one of the same run, else the newest; or say why it cannot be."""
+    """Compare the row with the plain one of the same run, else the newest.
+
+    Returns the reason if it cannot be compared.
+    """
     if not row.training_outcomes:
-        return "no seed came to an end"
+        return "no seed has ended"
     if not plain_rows:
-        return "no plain row (fp32, nchw, eager, resident, reference division) of the same job beside it"
+        return "no plain row (fp32, nchw, eager, resident, reference division) of the same job"
     variant = SeedGroup(row)
     plain = max(
         map(SeedGroup, plain_rows),
@@ -330,7 +363,7 @@ def _compare_or_explain(row: Row, plain_rows: Sequence[Row], margin: float | Non
         ),
     )
     if min(variant.seeds, plain.seeds) < SEEDS:
-        return f"seeds: {variant.seeds}, of the plain row {plain.seeds}; {SEEDS} of each are needed"
+        return f"{variant.seeds} seeds, {plain.seeds} of the plain row; {SEEDS} of each are needed"
     margin = default_margin(row.job) if margin is None else margin
     found = medians = needed = None
     if min(len(variant.right), len(plain.right)) >= LEAST_SEEDS:
@@ -347,7 +380,7 @@ def _compare_or_explain(row: Row, plain_rows: Sequence[Row], margin: float | Non
 
 
 def add_convergence_doubts(rows: Sequence[Row]) -> list[Row]:
-    """The rows, those in a mode that learns worse with a doubt that says so."""
+    """Add a doubt to each row whose mode learns worse."""
     found = {id(row): row for row in rows}
     for test in compare_with_plain(rows)[0]:
         variant, plain = test.variant, test.plain
@@ -365,12 +398,12 @@ def add_convergence_doubts(rows: Sequence[Row]) -> list[Row]:
 
 
 def is_plain(job: Job) -> bool:
-    """Whether the job is computed the plain way."""
+    """Check whether the job is computed the plain way."""
     return all(getattr(job, name) == default for name, default in _PLAIN.items())
 
 
 def default_margin(job: Job) -> float:
-    """The loss of accuracy that is allowed where nobody asks for another: a share."""
+    """Look up the loss of accuracy (a share) that is allowed if nobody asks for another."""
     try:
         return MARGIN_CONVOLUTIONAL if workloads.get(job.workload).convolves else MARGIN
     except WorkloadError:
@@ -378,7 +411,10 @@ def default_margin(job: Job) -> float:
 
 
 def _learning_key(row: Row) -> tuple[object, ...]:
-    """What two rows share that learn the same, in the same place: all of the job but its mode and how its steps are timed."""
+    """Collect what two rows share that learn the same in the same place.
+
+    That is all of the job but its mode and its timing.
+    """
     job = row.job
     same = {**_PLAIN, "warmup_steps": 0, "blocks": 1, "block_steps": 1, "epoch_eval_images": 0}
     if job.clock == "steady":
@@ -387,12 +423,12 @@ def _learning_key(row: Row) -> tuple[object, ...]:
 
 
 def estimate_difference(variant: Mapping[int, float], plain: Mapping[int, float]) -> AccuracyDifference:
-    """Mean of the mode less mean of the reference, by seed where both have exactly the same seeds.
+    """Subtract the reference's mean from the mode's, by seed if both have exactly the same seeds.
 
-    Raises ValueError where a side has fewer than two.
+    Raises ValueError if a side has fewer than two seeds.
     """
     if min(len(variant), len(plain)) < LEAST_SEEDS:
-        raise ValueError(f"a spread needs {LEAST_SEEDS} seeds a side, there are {len(variant)} and {len(plain)}")
+        raise ValueError(f"a spread needs {LEAST_SEEDS} seeds per side, there are {len(variant)} and {len(plain)}")
     paired = variant.keys() == plain.keys()
     if paired:
         differences = [variant[key] - plain[key] for key in variant]
@@ -409,14 +445,14 @@ def estimate_difference(variant: Mapping[int, float], plain: Mapping[int, float]
 
 
 def classify_difference(found: AccuracyDifference, margin: float) -> ConvergenceOutcome:
-    """What the bounds say; `margin` is positive and in the unit of the difference."""
+    """Classify the bounds; `margin` is positive and in the unit of the difference."""
     if found.low > -margin:
         return "learns as well"
     return "learns worse" if found.high < -margin else "undecided"
 
 
 def seeds_to_decide(found: AccuracyDifference, margin: float) -> int | None:
-    """Seeds a side with which a new test would decide in 80 % of cases, were difference and spread what they seem now.
+    """Find the seeds per side with which a new test would decide in 80 % of cases, if difference and spread are as now.
 
     From the quantiles of Student's t: (t(0.95) + t(0.80)) x standard error is the distance from the margin. By the
     noncentral t that is a chance of 80.0 to 80.7 %. None for more than 1,000.

@@ -1,10 +1,11 @@
-"""Processes in, rows out: the repeats of one job on one processor become estimates, and rows of equal work are divided.
+"""Processes go in, rows come out: the repeats of one job on one processor become estimates, and rows of equal work are
+divided.
 
-A row holds one run's processes of one job on one processor: each metric combined over the repeats, and why those that are
-missing are. Its speed-up is the CPU baseline's time over its own, where the baseline is the fastest CPU row of the *same work*
-on the *same machine*; without one there is no speed-up, never one against something else. The one exception says so in its
-name: the ratio to a published reference, where the whole job has the same images and FLOPs. Only `ok` processes enter a mean;
-all others are counted in `Row.outcomes`.
+A row holds one run's processes of one job on one processor: each metric combined over the repeats, and the reason for
+each missing one. Its speed-up is the CPU baseline's time over its own, where the baseline is the fastest CPU row of the
+*same work* on the *same machine*; without one there is no speed-up, and never one over something else. The one
+exception is named as such: the ratio to a published reference, where the whole job has the same images and FLOPs. Only
+`ok` processes enter a mean; all others are counted in `Row.outcomes`.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ class Comparison:
     rows: tuple[Row, ...]
     published_rows: tuple[PublishedResult, ...]
     published_cpu: PublishedRow | None
-    """The published CPU that others are compared with: the slowest CPU with a time."""
+    """The published CPU that others are compared with: the slowest CPU that has a time."""
     baseline: str | None = None
-    """The key that speed-ups are over; None: each machine's own CPU."""
+    """The key that speed-ups are over; None means each machine's own CPU."""
 
 
 def compute_speedups(
@@ -55,11 +56,12 @@ def compute_speedups(
     all_runs: bool = False,
     baseline: str | None = None,
 ) -> Comparison:
-    """Rows with their speed-ups. Of several runs of one row the newest with a finished process stands, unless `all_runs`.
+    """Compute the rows with their speed-ups.
 
-    Runs are not pooled: processes of two days share neither rounds nor the machine's state, and their mean would hide it.
-    `baseline` is a key MACHINE[/DEVICE[/THREADS]]: speed-ups are then over the fastest row of the same work there, from
-    whatever machine, instead of over the CPU of the row's own machine. Raises ComparisonError where no row is there.
+    If a row has several runs, the newest with a finished process is used, unless `all_runs`. Runs are not pooled:
+    processes of two days share neither rounds nor the machine's state, and their mean would hide it. `baseline` is a
+    key MACHINE[/DEVICE[/THREADS]]: speed-ups are then over the fastest row of the same work there, on any machine,
+    instead of over the CPU of the row's own machine. Raises ComparisonError if that key matches no row.
     """
     groups = group_by(processes, lambda each: (each.machine_id, each.row_key, each.protocol, each.run_id))
     published_cpus = (row for row in published_rows if row.device_kind == "cpu" and row.job_seconds)
@@ -72,7 +74,10 @@ def compute_speedups(
     rows = seed_accuracy.add_convergence_doubts(with_ceilings(rows, products))  # products of runs that are hidden too
 
     def share(row: Row) -> tuple[object, ...]:
-        """What two rows share before one divides the other; the machine too, unless a baseline was named."""
+        """Return what two rows share before one divides the other.
+
+        The machine too, unless a baseline was named.
+        """
         return None if baseline is not None else row.machine.id, *share_work(row)
 
     usable = sorted((row for row in rows if row.costs and _can_be_baseline(row, baseline)), key=order_by_speed)
@@ -87,8 +92,9 @@ def compute_speedups(
 
 
 def _select_shown(groups: Sequence[list[Process]], all_runs: bool) -> Iterator[tuple[list[Process], int]]:
-    """Choose the groups to show, each with how many other runs of its row there are. A run that only planned the row, or was
-    interrupted in it, does not displace one that finished a process.
+    """Choose the groups to show, each with the number of other runs of its row.
+
+    A run that only planned the row, or was interrupted in it, does not replace one that finished a process.
     """
     if all_runs:
         yield from ((members, 0) for members in groups)
@@ -105,7 +111,7 @@ def _select_shown(groups: Sequence[list[Process]], all_runs: bool) -> Iterator[t
 
 
 def build_row(members: Sequence[Process], peak_of: PeakOf = theoretical_peak) -> Row:
-    """Build the row of these processes: repeats of one job, all of one run and one protocol."""
+    """Build the row of these processes, which are repeats of one job in one run under one protocol."""
     members = sorted(members, key=lambda process: (process.job.round, process.index, process.attempt))
     first = members[0]
     good = [process for process in members if process.metrics]
@@ -137,7 +143,7 @@ def build_row(members: Sequence[Process], peak_of: PeakOf = theoretical_peak) ->
 
 
 def _describe_failures(members: Sequence[Process]) -> tuple[str, ...]:
-    """Each way of failing once, with the rounds it happened in: `oom in round 3: ...`."""
+    """List each way of failing once, with the rounds it happened in: `oom in round 3: ...`."""
     rounds = defaultdict(list)
     for process in members:
         message = process.message
@@ -152,7 +158,7 @@ def _describe_failures(members: Sequence[Process]) -> tuple[str, ...]:
 
 
 def _explain_missing_target(seeds: TimeToAccuracy | None) -> dict[str, str]:
-    """Why there is no mean, or no median, of the time to accuracy."""
+    """Explain why there is no mean, or no median, of the time to accuracy."""
     if seeds is None or not seeds.missed:
         return {}
     many = f"{len(seeds.missed)} of {len(seeds.seed_results)} seeds missed the target"
@@ -195,7 +201,7 @@ def _with_metrics(row: Row, good: Sequence[ProcessMetrics]) -> Row:
 
 
 def _average_by_round(row: Row, good: Sequence[ProcessMetrics], metric: str) -> dict[stats.RoundKey, float]:
-    """Collect the metric by (run, round) from the processes that have it."""
+    """Average the metric by (run, round) over the processes that have it."""
     by_round = group_by((each for each in good if metric in each.values), lambda each: (row.run_id, each.job.round))
     return {key: stats.geometric([each.values[metric] for each in same]).value for key, same in by_round.items()}
 
@@ -211,7 +217,7 @@ def _estimate_accuracy(job: Job, good: Sequence[ProcessMetrics]) -> Accuracy | s
         return "the processes were evaluated on different images"
     wrong = [f"{test.correct} of {test.images}" for test in tests if not 0 <= test.correct <= test.images]
     if wrong:
-        return f"the record says {wrong[0]} images were right"
+        return f"the record has {wrong[0]} images right"
     after = [test.after_steps for test in tests]
     share = stats.estimate_accuracy([test.correct for test in tests], tests[0].images)
     return Accuracy(share, (min(after), max(after)), data.pop() or job.data)
@@ -228,7 +234,10 @@ def _divide_by_published(row: Row, published: PublishedRow | None) -> Row:
 
 
 def is_published_job(job: Job, published: PublishedRow) -> bool:
-    """Whether the whole job is the one the reference is assumed to have timed: equal images and equal model FLOPs."""
+    """Check that the whole job is the one that the reference is assumed to have timed.
+
+    The images and the model FLOPs must be equal.
+    """
     steps, flops = job.job_steps, metrics.job_flops(job)
     if steps is None or flops is None or job.stop_when_all_right or job.clock == "accuracy":
         return False
@@ -236,8 +245,10 @@ def is_published_job(job: Job, published: PublishedRow) -> bool:
 
 
 def _can_be_baseline(row: Row, baseline: str | None) -> bool:
-    """The CPU, or what the key names: whole parts of it, so that `box/cpu/1` is not `box/cpu/16`. Of one process: what
-    several bring is the question of scaling sets.
+    """Check that the row is the machine's CPU, or matches whole parts of the key: `box/cpu/1` does not match
+    `box/cpu/16`.
+
+    Rows of several processes are never a baseline; scaling sets show what several processes add.
     """
     if row.job.processes > 1:
         return False
@@ -247,11 +258,14 @@ def _can_be_baseline(row: Row, baseline: str | None) -> bool:
 
 
 def _with_speedup(row: Row, bases: Sequence[Row], all_runs: bool, baseline: str | None) -> Row:
-    """The row against the first of the baselines of the same work, fastest first; where all runs are listed, of its own run."""
+    """Divide the fastest baseline of the same work by the row.
+
+    If all runs are listed, use the baseline of the row's own run.
+    """
     if not row.costs:
         return row
     if row.job.processes > 1:
-        reason = "several processes at once: what they bring over one is in the table of scaling or of copies"
+        reason = "several processes at once: the table of scaling or of copies compares them with one"
         return row.with_reason("speedup", reason)
     own = [base for base in bases if base.run_id == row.run_id] if all_runs else []
     for base in (own or bases)[:1]:
@@ -263,7 +277,10 @@ def _with_speedup(row: Row, bases: Sequence[Row], all_runs: bool, baseline: str 
 
 
 def _order(row: Row) -> tuple[object, ...]:
-    """CPU first and slowest first, as in the lecture's table; ties by name, so that the order is total."""
+    """Sort CPUs first and slowest first, as in the lecture's table.
+
+    Ties by name, so that the order is total.
+    """
     seconds = row.step_seconds.value if row.step_seconds else 0.0
     return (
         row.machine.cpu_name,

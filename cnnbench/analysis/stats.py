@@ -1,4 +1,4 @@
-"""Intervals between processes: a few measured values in, an estimate with its 95 % interval and its n out.
+"""Intervals between processes: a few measured values go in, an estimate with its 95 % interval and its n comes out.
 
 The unit of replication is a process, so n is a handful. Times and rates are averaged on the log scale (their geometric
 mean), because their errors are ratios: an interval of A over B is then exactly the inverse of B over A's. With one or
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 CONFIDENCE = 0.95
 TWO_SIDED = 0.5 + CONFIDENCE / 2
-"""The share of a distribution below the upper end of a two-sided interval of that confidence."""
+"""The share of a distribution below the upper end of a two-sided interval with that confidence."""
 RoundKey = tuple[str, int]
 """A run and one of its rounds."""
 MINIMUM_FOR_INTERVAL = 3
-"""Processes (or pairs) needed before an interval is drawn: with 2 the t-quantile is 12.7 and the bar says nothing."""
+"""Processes (or pairs) needed before an interval is given: with 2 the t-quantile is 12.7, too wide to be of use."""
 
 
 @dataclass(frozen=True)
@@ -31,28 +31,35 @@ class Estimate:
     n: int
 
     def scaled(self, factor: float) -> Estimate:
-        """The same estimate in another unit or times a known constant. `factor` must be positive."""
+        """Convert the estimate to another unit, or multiply it by a known constant.
+
+        `factor` must be positive.
+        """
         return self.map(lambda value: value * factor)
 
     def inverse_of(self, numerator: float) -> Estimate:
-        """`numerator` divided by this estimate, the numerator taken as exact: FLOPs over seconds, 6331 s over ours."""
+        """Divide an exact `numerator` by this estimate: FLOPs over seconds, or the published 6331 s over ours."""
         return Estimate(self.value, self.high, self.low, self.n).map(lambda value: numerator / value)
 
     def map(self, change: Callable[[float], float]) -> Estimate:
-        """The estimate with its value and both bounds changed alike."""
+        """Apply an increasing function to the value and to both bounds."""
         low, high = (None if bound is None else change(bound) for bound in (self.low, self.high))
         return Estimate(change(self.value), low, high, self.n)
 
 
 def geometric(values: Sequence[float]) -> Estimate:
-    """Geometric mean of positive values with the t-interval of the mean log. Raises ValueError for no or non-positive ones."""
+    """Compute the geometric mean of positive values, with the t-interval of the mean log.
+
+    Raises ValueError if there is no value, or one that is not positive.
+    """
     return estimate_mean(_logs(values)).map(math.exp)
 
 
 def paired_ratio(numerator: Mapping[RoundKey, float], denominator: Mapping[RoundKey, float]) -> Estimate | None:
-    """Numerator over denominator, paired by key (the round both ran in): t-interval of the mean log ratio; n counts pairs.
+    """Divide numerator by denominator, paired by key (the round both ran in); n counts pairs.
 
-    None where no key is common. Keys that only one side has are left out: they have nothing to be compared with.
+    The interval is the t-interval of the mean log ratio. Keys that only one side has are left out; None if no key is
+    common.
     """
     common = sorted(numerator.keys() & denominator.keys(), key=repr)
     if not common:
@@ -61,9 +68,9 @@ def paired_ratio(numerator: Mapping[RoundKey, float], denominator: Mapping[Round
 
 
 def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
-    """Ratio of geometric means with Welch's interval on the logs; n is the smaller side, no interval where that is below 3.
+    """Divide two geometric means, with Welch's interval on the logs; n is that of the smaller side.
 
-    Degrees of freedom by Welch and Satterthwaite (B. L. Welch, Biometrika 34, 1947).
+    There is no interval below n = 3. Degrees of freedom by Welch and Satterthwaite (B. L. Welch, Biometrika 34, 1947).
     """
     first, second = _logs(numerator), _logs(denominator)
     n = min(len(first), len(second))
@@ -76,7 +83,10 @@ def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> 
 
 
 def welch_half_width(variances: tuple[float, float], sizes: tuple[int, int], share: float = TWO_SIDED) -> float:
-    """Compute half of the t-interval of a difference of two means, from their variances and the n of each (Satterthwaite)."""
+    """Compute half of the t-interval of the difference of two means.
+
+    It follows from their variances and the n of each (Satterthwaite).
+    """
     (a, b), (first, second) = variances, sizes
     if a + b == 0:
         return 0.0
@@ -85,8 +95,10 @@ def welch_half_width(variances: tuple[float, float], sizes: tuple[int, int], sha
 
 
 def ratio(numerator: Mapping[RoundKey, float], denominator: Mapping[RoundKey, float]) -> Estimate:
-    """Numerator over denominator in the strongest way the data allow: paired from three pairs up, else Welch from three
-    processes a side, else the pairs or the means alone without an interval.
+    """Divide numerator by denominator in the strongest way the data allow.
+
+    Paired from three pairs up, else Welch's from three processes per side, else the pairs or the means without an
+    interval.
     """
     paired = paired_ratio(numerator, denominator)
     if paired is not None and paired.n >= MINIMUM_FOR_INTERVAL:
@@ -96,9 +108,10 @@ def ratio(numerator: Mapping[RoundKey, float], denominator: Mapping[RoundKey, fl
 
 
 def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Estimate:
-    """Share of successes with Wilson's score interval (E. B. Wilson, JASA 22, 1927); n is 1: it is one process's accuracy.
+    """Compute the share of successes with Wilson's score interval (E. B. Wilson, JASA 22, 1927).
 
-    It speaks of the test images' sampling only; how much another seed would change is not in it.
+    n is 1, because it is one process's accuracy. The interval covers the sampling of the test images only, not how much
+    another seed would change.
     """
     if not 0 <= successes <= trials or trials == 0:
         raise ValueError(f"{successes} of {trials} is not a share")
@@ -112,12 +125,15 @@ def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Estim
 
 
 def estimate_accuracy(right: Sequence[int], images: int) -> Estimate:
-    """Share of the images that are right, a count a process: their mean, of a single process Wilson's."""
+    """Estimate the share of right images from one count per process.
+
+    It is the mean over processes, or Wilson's share of a single one.
+    """
     return wilson(right[0], images) if len(right) == 1 else mean_share([each / images for each in right])
 
 
 def mean_share(shares: Sequence[float]) -> Estimate:
-    """Mean of accuracies over processes with its t-interval, clipped to [0, 1]."""
+    """Average accuracies over processes, with the t-interval clipped to [0, 1]."""
     if not shares or not all(0 <= share <= 1 for share in shares):
         raise ValueError("expected at least one share between 0 and 1")
     return estimate_mean(sorted(shares)).map(lambda share: max(0.0, min(1.0, share)))
@@ -125,10 +141,11 @@ def mean_share(shares: Sequence[float]) -> Estimate:
 
 @dataclass(frozen=True)
 class MedianEstimate:
-    """A median of `n` values some of which may be infinite (a target never reached): None where it is infinite itself.
+    """The median of `n` values, some of which may be infinite (a target never reached); None where the median is
+    infinite.
 
-    `low` and `high` are the ends of its interval, None where infinite; from fewer than `MINIMUM_FOR_MEDIAN` values there
-    is no interval at all.
+    `low` and `high` are the ends of its interval, None where infinite; with fewer than `MINIMUM_FOR_MEDIAN` values
+    there is no interval at all.
     """
 
     value: float | None
@@ -138,16 +155,18 @@ class MedianEstimate:
 
 
 MINIMUM_FOR_MEDIAN = 6
-"""Values from which the smallest and the largest enclose the median with 95 %: they miss it with 2 x (1/2)^n, 3.1 % at 6
-and 6.3 % at 5."""
+"""From this many values on, the smallest and the largest enclose the median with 95 %: they miss it with 2 x (1/2)^n,
+3.1 % at 6 and 6.3 % at 5.
+"""
 
 
 def median_rank(n: int) -> int | None:
-    """Largest r for which the r-th smallest and the r-th largest of n independent values enclose the distribution's median
-    with 95 % confidence, whatever the distribution; None below 6 values.
+    """Find the largest r for which the r-th smallest and r-th largest of n values enclose the median with 95 %
+    confidence.
 
-    They miss it where fewer than r values lie on one side: with probability 2 x P(Binomial(n, 1/2) < r), exact for a
-    continuous distribution and less with ties (H. A. David and H. N. Nagaraja, Order Statistics, 2003, section 7.1).
+    The values are independent; their distribution does not matter. None below 6 values. The two miss the median where
+    fewer than r values are on one side: with probability 2 x P(Binomial(n, 1/2) < r), exact for a continuous
+    distribution and less with ties (H. A. David and H. N. Nagaraja, Order Statistics, 2003, section 7.1).
     """
     below, found = 0, None
     for rank in range(1, n // 2 + 1):
@@ -159,9 +178,10 @@ def median_rank(n: int) -> int | None:
 
 
 def median_interval(values: Sequence[float | None]) -> MedianEstimate:
-    """Median and its distribution-free interval; None among the values is one that is infinite, or larger than any other.
+    """Compute the median and its distribution-free interval.
 
-    Between two values, of which one is infinite, the median is infinite. Raises ValueError for no values.
+    A value of None is infinite, or larger than any other. The median between two values is infinite if one of them is.
+    Raises ValueError if there are no values.
     """
     if not values:
         raise ValueError("no values have no median")
@@ -180,25 +200,25 @@ def _logs(values: Sequence[float]) -> list[float]:
 
 
 def estimate_variance(values: Sequence[float]) -> float:
-    """Estimate the variance of what two values or more are drawn from."""
+    """Estimate the variance of the distribution that two or more values are drawn from."""
     mean = statistics.fmean(values)
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
 def t_quantile(degrees: float, share: float = TWO_SIDED) -> float:
-    """Give the quantile of Student's t; without a share that of a two-sided 95 % interval."""
+    """Compute a quantile of Student's t; without `share`, that of a two-sided 95 % interval."""
     from scipy.special import stdtrit  # commands that only print do without it
 
     return float(stdtrit(degrees, share))
 
 
 def compute_half_width(values: Sequence[float], share: float = TWO_SIDED) -> float:
-    """Compute half of the t-interval of the mean of two values or more."""
+    """Compute half of the t-interval of the mean of two or more values."""
     return t_quantile(len(values) - 1, share) * math.sqrt(estimate_variance(values) / len(values))
 
 
 def estimate_mean(values: Sequence[float]) -> Estimate:
-    """Give the arithmetic mean of one value or more with its t-interval."""
+    """Compute the arithmetic mean of one or more values, with its t-interval."""
     mean, n = statistics.fmean(values), len(values)
     if n < MINIMUM_FOR_INTERVAL:
         return Estimate(mean, None, None, n)
@@ -207,11 +227,13 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
 
 
 LEAST_RUNS = 8
-"""Runs below which nothing is predicted. Half the interval is 3.56 standard deviations with 4 runs, 2.51 with 8, 2.20 with 16."""
+"""Below this many runs nothing is predicted. Half the interval is 3.56 standard deviations with 4 runs, 2.51 with 8,
+2.20 with 16.
+"""
 TAIL = 0.025
-"""Of next runs above the interval, and as many below it."""
+"""The share of next runs expected above the interval, and the same share below it."""
 ROUNDING = 1e-12
-"""A value on an edge is inside: exp and log round in the 16th digit."""
+"""A value on an edge counts as inside: exp and log round in the 16th digit."""
 
 
 @dataclass(frozen=True)
@@ -226,11 +248,11 @@ class Prediction:
 
 
 def predict_mean(values: Sequence[float], tail: float = TAIL) -> tuple[float, float, float]:
-    """The mean of the values, and the ends of Student's t prediction interval for one more. Raises ValueError below two values.
+    """Compute the mean of the values and the ends of Student's t prediction interval for one more value.
 
-    The next is in it with 95 % confidence where values are independent and normal, 2.5 % beyond each end (each end alone is a
-    one-sided 97.5 % bound): mean +- t(1 - tail; n - 1) * s * sqrt(1 + 1 / n), with s their standard deviation (G. J. Hahn and
-    W. Q. Meeker, Statistical Intervals, 1991, chapter 4).
+    The next value is in it with 95 % confidence where values are independent and normal, 2.5 % beyond each end (each
+    end alone is a one-sided 97.5 % bound): mean +- t(1 - tail; n - 1) * s * sqrt(1 + 1 / n), with s their standard
+    deviation (G. J. Hahn and W. Q. Meeker, Statistical Intervals, 1991, chapter 4). Raises ValueError below two values.
     """
     n = len(values)
     if n < 2:
@@ -241,12 +263,12 @@ def predict_mean(values: Sequence[float], tail: float = TAIL) -> tuple[float, fl
 
 
 def predict_next_run(runs: Sequence[Sequence[float]], processes: int | None = None) -> Prediction | None:
-    """The range of the next run's geometric mean over `processes` processes; None from fewer than 8 runs.
+    """Predict the range of the next run's geometric mean over `processes` processes.
 
-    Each run is the positive values of its processes in the order of their rounds. They are taken as logs, because errors of
-    times are ratios. n counts runs: processes of one run share the hour and the machine's state, and steps of one process
-    share far more. A mean of three processes spreads less than one process, so every run gives the same number: as many as
-    the run with the fewest, or the next one, has.
+    None with fewer than 8 runs. Each run is the positive values of its processes in the order of their rounds. Their
+    logs are used, because errors of times are ratios. n counts runs: processes of one run share the hour and the
+    machine's state, and steps of one process share far more. A mean of three processes spreads less than one process,
+    so every run contributes the same number: as many as the run with the fewest, or the next one, has.
     """
     known = [run for run in runs if run]
     if len(known) < LEAST_RUNS:
@@ -257,10 +279,10 @@ def predict_next_run(runs: Sequence[Sequence[float]], processes: int | None = No
 
 
 def mean_log(values: Sequence[float]) -> float:
-    """Log of the geometric mean of one positive value or more."""
+    """Compute the log of the geometric mean of one or more positive values."""
     return statistics.fmean(map(math.log, values))
 
 
 def compare_with_prediction(value: float, prediction: Prediction) -> int:
-    """-1 below the range, 1 above it, 0 inside; a value on the edge is inside."""
+    """Return -1 below the range, 1 above it and 0 inside; a value on the edge is inside."""
     return (value > prediction.high * (1 + ROUNDING)) - (value < prediction.low * (1 - ROUNDING))

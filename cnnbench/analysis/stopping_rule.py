@@ -1,9 +1,9 @@
 """The lecture's "100 %" in probabilities: training stops as soon as a sample of the test images is all right.
 
 A network that is right on 99.2 % of the test images is right on all of 200 drawn ones about one time in five, so a rule
-that draws anew after every epoch soon stops, whatever the accuracy. Two kinds of rows enter. Those that looked at *all*
-test images after every epoch say what the rule would have done: the true accuracy, the chance that a sample is all right,
-the chance of having stopped. Those that ran under the rule say what it did.
+that draws again after every epoch soon stops, whatever the accuracy. Two kinds of rows enter. Those that were evaluated
+on *all* test images after every epoch show what the rule would have done: the true accuracy, the chance that a sample
+is all right, the chance of having stopped. Those that ran under the rule show what it did.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Epoch:
 
 @dataclass(frozen=True)
 class StoppingPrediction:
-    """What the rule would have done to a row that looked at all test images after every epoch."""
+    """What the rule would have done to a row that was evaluated on all test images after every epoch."""
 
     row: Row
     sample: int
     epochs: tuple[Epoch, ...]
-    """As far as every process of the row was looked at."""
+    """As many epochs as every process of the row was evaluated in."""
 
 
 @dataclass(frozen=True)
@@ -55,21 +55,23 @@ class Stop:
     row: Row
     training_outcome: TrainingOutcome
     epoch: int
-    """After which it ended."""
+    """The epoch after which the process ended."""
     last: Evaluation
-    """Of the sample, after that epoch."""
+    """The evaluation of the sample after that epoch."""
     accuracy: Estimate | None
-    """On all test images, right then."""
+    """The accuracy on all test images after that epoch."""
 
     @property
     def by_rule(self) -> bool:
-        """Whether the sample was all right; else the job came to its last epoch."""
+        """Whether the whole sample was right; otherwise the job ran to its last epoch."""
         return self.last.correct == self.last.images
 
 
 def chance_all_right(right: int, sample: int = SAMPLE) -> float:
-    """The chance that `sample` images drawn without replacement from the N test images, `right` of which the network gets
-    right, are all right: C(right, sample) / C(N, sample), exact but for rounding. Raises ValueError for no such draw.
+    """Compute the chance that `sample` test images are all right if `right` of all N are: C(right, sample) / C(N,
+    sample).
+
+    The sample is drawn without replacement; exact but for rounding. Raises ValueError if no such sample can be drawn.
     """
     if not 0 <= right <= TEST_IMAGES or not 0 < sample <= TEST_IMAGES:
         raise ValueError(f"no sample of {sample} can be drawn from {TEST_IMAGES} images of which {right} are right")
@@ -79,15 +81,16 @@ def chance_all_right(right: int, sample: int = SAMPLE) -> float:
 
 
 def chances_stopped(chances: Iterable[float]) -> list[float]:
-    """The chance of having stopped at each draw or before it, of independent draws: 1 - product of (1 - chance)."""
+    """Compute the chance of having stopped by each of several independent draws: 1 - product of (1 - chance)."""
     return [1.0 - each for each in itertools.accumulate((1.0 - chance for chance in chances), operator.mul)]
 
 
 def predict_by_epoch(curves: Sequence[Sequence[int]], sample: int = SAMPLE) -> tuple[Epoch, ...]:
-    """The rule epoch by epoch: a curve a process, of test images right after epochs 1, 2, 3..., as long as the shortest.
+    """Apply the rule epoch by epoch, as far as the shortest curve goes.
 
-    The accuracy is the processes' mean with its t-interval, of a single one Wilson's; each chance is the mean of the
-    processes' own chances. The mean accuracy's chance would be another, since the chance bends with the accuracy.
+    Each curve is one process's count of right test images after epochs 1, 2, 3... The accuracy is the processes' mean
+    with its t-interval, or Wilson's share of a single one; each chance is the mean of the processes' own chances. The
+    chance at the mean accuracy would differ, because the chance is not linear in the accuracy.
     """
     length = min(map(len, curves), default=0)
     all_right = [[chance_all_right(right, sample) for right in curve[:length]] for curve in curves]
@@ -104,7 +107,7 @@ def predict_by_epoch(curves: Sequence[Sequence[int]], sample: int = SAMPLE) -> t
 
 
 def predict_from_accuracy(accuracy: float, epochs: int = EPOCHS, sample: int = SAMPLE) -> tuple[Epoch, ...]:
-    """The rule at one true accuracy, a share, that stays as it is: without records, from the closed form alone."""
+    """Apply the rule at one constant true accuracy (a share), from the closed form alone, without records."""
     right = round(accuracy * TEST_IMAGES)
     exact = Estimate(right / TEST_IMAGES, None, None, 1)
     chance = chance_all_right(right, sample)
@@ -113,7 +116,7 @@ def predict_from_accuracy(accuracy: float, epochs: int = EPOCHS, sample: int = S
 
 
 def predict_rows(rows: Iterable[Row], sample: int = SAMPLE) -> list[StoppingPrediction]:
-    """The rows whose processes looked at all test images after every epoch, with what the rule would have done."""
+    """Predict what the rule would have done to each row that was evaluated on all test images after every epoch."""
     found = []
     for row in rows:
         per_epoch = row.job.steps_per_epoch
@@ -125,7 +128,7 @@ def predict_rows(rows: Iterable[Row], sample: int = SAMPLE) -> list[StoppingPred
 
 
 def find_stops(rows: Iterable[Row]) -> list[Stop]:
-    """Every process that ran under the rule, and where it ended."""
+    """List every process that ran under the rule, and where it ended."""
     found = []
     for row in rows:
         per_epoch = row.job.steps_per_epoch
@@ -141,6 +144,9 @@ def find_stops(rows: Iterable[Row]) -> list[Stop]:
 
 
 def select_landmarks(epochs: Sequence[Epoch]) -> tuple[Epoch, ...]:
-    """What to say in a sentence: the first epoch by which it has more likely stopped than not, if there is one, and the last."""
+    """Select the epochs to mention.
+
+    They are the first by which a stop is more likely than not, if there is one, and the last.
+    """
     half = next((each for each in epochs if each.stopped >= LIKELY), epochs[-1])
     return (half,) if half is epochs[-1] else (half, epochs[-1])

@@ -1,7 +1,8 @@
-"""What a network costs against what it reaches: counts from its layers, accuracy from records, each over the first one's.
+"""What a network costs compared with what it reaches: counts from its layers and accuracy from records, each divided by
+the first network's.
 
-Workloads and processes go in, one `Contender` a workload comes out. Accuracy is only ever what a record says of the real
-MNIST; where there is none, it is None.
+Workloads and processes go in; one `Contender` per workload comes out. Accuracy comes only from records on the real
+MNIST; without a record it is None.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from cnnbench.workloads import Workload, lecture_slides
 from cnnbench.workloads import explanation as layers
 
 QUANTITIES = ("activations", "parameters", "forward_flops", "training_flops")
-"""What is divided, of one example: values, values, FLOPs, FLOPs."""
+"""The quantities that are divided, per example: values, values, FLOPs, FLOPs."""
 
 
 @dataclass(frozen=True)
 class BestAccuracy:
-    """The best test accuracy among the processes recorded of a workload."""
+    """The best test accuracy among the recorded processes of a workload."""
 
     share: Estimate
-    """With Wilson's interval: of the test images' sampling alone, not of having chosen the best."""
+    """With Wilson's interval, which covers the sampling of the test images but not the choice of the best."""
     test: Evaluation
     processes: int
-    """How many it is the best of."""
+    """The number of processes it is the best of."""
     machine_id: str
     run_id: str
 
@@ -40,15 +41,18 @@ class Contender:
     workload: Workload
     best: BestAccuracy | None
     counts: Mapping[str, int]
-    """By the names in QUANTITIES."""
+    """Counts by the names in QUANTITIES."""
     ratios: Mapping[str, float | None]
-    """Its counts over the first one's; None where that is 0."""
+    """The counts divided by the first workload's; None where that is 0."""
     is_base: bool
-    """Whether it is the first one."""
+    """Whether this is the first workload."""
 
 
 def compare_workloads(workloads: Iterable[Workload], processes: Sequence[Process]) -> tuple[Contender, ...]:
-    """One a workload, in their order. Raises WorkloadError for a GEMM, which has no layers."""
+    """Compare the workloads with the first of them, in their order.
+
+    Raises WorkloadError for a GEMM, which has no layers.
+    """
     found: list[Contender] = []
     for workload in workloads:
         total = layers.explain(workload).total
@@ -61,8 +65,10 @@ def compare_workloads(workloads: Iterable[Workload], processes: Sequence[Process
 
 
 def find_best_accuracy(workload: Workload, processes: Iterable[Process]) -> BestAccuracy | None:
-    """The best accuracy on the real MNIST's test images; of this version of the workload, trained, with its own pooling
-    and activation. None where no process that ended well has one.
+    """Find the best accuracy on the real MNIST's test images.
+
+    None where no process that ended well has one. Only trainings of this version of the workload count, with its own
+    pooling and activation.
     """
     wanted = (workload.name, workload.version, "training", None, None)
     found = []
@@ -78,7 +84,7 @@ def find_best_accuracy(workload: Workload, processes: Iterable[Process]) -> Best
 
 
 def printed_memory_ratio() -> float:
-    """What the concluding slide's `memory x5` seems to be: 4,216,800 values over 805,992 bytes."""
+    """Derive the concluding slide's `memory x5` from what it seems to be: 4,216,800 values over 805,992 bytes."""
     small, large = (lecture_slides.SLIDES[name] for name in lecture_slides.CONCLUSION_WORKLOADS)
     assert small.activation_bytes is not None
     return large.parameters.value / small.activation_bytes.value

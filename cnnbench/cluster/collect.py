@@ -1,11 +1,11 @@
-"""How each node of a fleet did, every node's ledger brought into the results with what was cut off as interrupted, and which node
-each run is of.
+"""How each node of a fleet did, which node each run belongs to, and how the nodes' ledgers are collected into the
+results.
 
-How a node did is worked out whenever it is asked: from what Slurm last said of its job and from what lies in its folder. A
-run that has a final record for every job of its plan is done, whatever Slurm thinks of it. Else the newest job counts: it waits,
-it runs, or it ended too early, and then there is an outcome with the node, Slurm's state and its reason (timeout, crashed, oom,
-interrupted). In the ledger of such a node the process that was under way is `interrupted`, with the same words: so the number
-started equals the number recorded, and `--resume` repeats it.
+How a node did is derived whenever it is asked for: from what Slurm last reported of its job and from the files in its
+folder. A run that has a final record for every job of its plan is done, whatever Slurm reports. Otherwise the newest
+job counts: it is waiting, it is running, or it ended too early, and then there is an outcome with the node, Slurm's
+state and its reason (timeout, crashed, oom, interrupted). In the ledger of such a node the process that was under way
+is `interrupted`, with the same message: so the number started equals the number recorded, and `--resume` repeats it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ _BY_STATE: dict[str, Status] = {
     "PREEMPTED": "interrupted",
     "REVOKED": "interrupted",
 }
-"""What an early end was, by Slurm's state; any other is a crash: of the node, of the job, or of nobody knows what."""
+"""The kind of an early end, by Slurm's state; any other state is a crash of the node, of the job, or of unknown cause.
+"""
 RESUME_HINT = "`cnnbench cluster run --resume` goes on"
 
 
@@ -46,14 +47,14 @@ class NodeStatus:
     entry: NodeEntry
     state: Literal["waiting", "running", "done", "failed"]
     outcome: Outcome | None = None
-    """Why it failed; None for every other standing."""
+    """Why it failed; None in every other state."""
     ledger: Ledger | None = None
     pending: int = 0
     """Jobs of the ledger's plan without a final record."""
 
     @property
     def planned(self) -> int | None:
-        """Jobs of the plan; None where there is none yet."""
+        """Jobs of the plan; None if there is no plan yet."""
         return None if self.ledger is None else len(self.ledger.header.plan)
 
     @property
@@ -73,17 +74,17 @@ class NodeStatus:
 
     @property
     def bad_jobs(self) -> str:
-        """Jobs of the plan that ended, but not well, by how: `1 crashed, 3 oom`."""
+        """Jobs of the plan that ended badly, by how: `1 crashed, 3 oom`."""
         return describe_bad_jobs(self.ledger)
 
 
 def read_node_statuses(folder: Path, fleet: ClusterRun) -> tuple[NodeStatus, ...]:
-    """Every node of the fleet as it is now."""
+    """Read the state of every node of the fleet."""
     return tuple(read_node_status(folder / cell.node, cell) for cell in fleet.cells)
 
 
 def read_node_status(place: Path, entry: NodeEntry) -> NodeStatus:
-    """One node, by its folder."""
+    """Read the state of one node from its folder."""
     ledger = node_job.newest_ledger(place)
     todo = () if ledger is None else list_pending_jobs(ledger.header, ledger.records)
 
@@ -97,24 +98,24 @@ def read_node_status(place: Path, entry: NodeEntry) -> NodeStatus:
         return make_status("failed", Outcome(status="interrupted", message=message))
     if last.said is None or last.said.state in slurm.WAITING:
         return make_status("waiting")
-    if last.said.state not in slurm.ENDED:  # also while Slurm cleans up and does not say yet how the job ended
+    if last.said.state not in slurm.ENDED:  # also while Slurm cleans up and does not report yet how the job ended
         return make_status("running")
     return make_status("failed", _explain_failure(place, entry.node, last.job_id, last.said))
 
 
 def statuses_of(ledger: Ledger | None) -> dict[str, int]:
-    """The run's final records by how they ended."""
+    """Count the run's final records by how they ended."""
     ended = (each.outcome.status for each in (ledger.records if ledger else ()))
     return dict(Counter(status for status in ended if status != "interrupted"))
 
 
 def describe_bad_jobs(ledger: Ledger | None) -> str:
-    """Those that did not end well: `1 crashed, 3 oom`; empty where all did."""
+    """Describe the records that did not end well: `1 crashed, 3 oom`; empty if all did."""
     return ", ".join(f"{many} {status}" for status, many in sorted(statuses_of(ledger).items()) if status != "ok")
 
 
 def describe_lost_submission(name: str) -> str:
-    """Say that sbatch was asked for a node and its answer was lost: the user was faster, or the disk full."""
+    """Explain that sbatch was called for a node and its answer was lost, by an interrupt or a full disk."""
     job = node_job.job_name(name)
     return (
         f"it is not known whether its job was submitted: `squeue --me --name {job}` would show it; end it (`scancel`) "
@@ -123,7 +124,7 @@ def describe_lost_submission(name: str) -> str:
 
 
 def _explain_failure(place: Path, node: str, job_id: str, slurm_state: SlurmState) -> Outcome:
-    """Why a job ended before its run did."""
+    """Explain why a job ended before its run did."""
     token, ended = _read_facts(place, job_id)
     where = token.get("node") or slurm_state.node or node
     status = _BY_STATE.get(slurm_state.state, "crashed")
@@ -150,7 +151,10 @@ def _explain_failure(place: Path, node: str, job_id: str, slurm_state: SlurmStat
 
 
 def _explain_never_began(place: Path, job_id: str) -> str:
-    """No token: where Slurm's own log of the job can be read, Python did not come that far; else the folder is not shared."""
+    """Explain why a job left no token: if Slurm's own log exists, Python failed to start.
+
+    Otherwise the folder is not shared.
+    """
     logs = sorted((place / node_job.SLURM_FOLDER).glob(f"{job_id}_*_log.*"))
     if not logs:
         return (
@@ -158,11 +162,11 @@ def _explain_never_began(place: Path, job_id: str) -> str:
             "files: ask again in a minute); choose a results directory on a file system that all nodes share"
         )
     words = next(filter(None, map(_read_last_line, reversed(logs))), "")
-    return f"it did not come as far as `cnnbench run`; see {logs[0].parent}" + (f": {words}" if words else "")
+    return f"it did not reach `cnnbench run`; see {logs[0].parent}" + (f": {words}" if words else "")
 
 
 def _read_last_line(path: Path) -> str:
-    """The last line of a log that says something; empty where there is none."""
+    """Read the last non-blank line of a log, preferably an error; empty if there is none."""
     try:
         lines = path.read_bytes()[-4000:].decode(errors="replace").splitlines()
     except OSError:
@@ -173,7 +177,7 @@ def _read_last_line(path: Path) -> str:
 
 
 def _read_facts(place: Path, job_id: str) -> Iterator[dict[str, Any]]:
-    """Read what the job wrote as it began and as it ended; nothing where it did not."""
+    """Read what the job wrote as it began and as it ended; empty if it did not."""
     for path in (node_job.token_path(place, job_id), node_job.end_path(place, job_id)):
         text = ""
         with suppress(OSError):
@@ -182,10 +186,13 @@ def _read_facts(place: Path, job_id: str) -> Iterator[dict[str, Any]]:
 
 
 def refresh(folder: Path) -> ClusterRun:
-    """The fleet with what Slurm says now, on disk. Raises ClusterError where Slurm does not answer."""
+    """Update the fleet on disk with what Slurm reports now.
+
+    Raises ClusterError if Slurm does not answer.
+    """
     with state.locked(folder):
         fleet = state.read(folder)
-        # Slurm may have something new to say of these jobs; one it does not know now, its accounting may know later.
+        # Slurm may report something new of these jobs; its accounting may know later of a job that is unknown now.
         over = slurm.ENDED - {slurm.UNKNOWN}
         asked = {
             cell.node: cell.attempts
@@ -204,15 +211,16 @@ def refresh(folder: Path) -> ClusterRun:
 
 
 def record_interrupted(folder: Path, status: NodeStatus) -> None:
-    """Write down the process that was under way when the node's job ended, where there was one.
+    """Record the process that was under way when the node's job ended, if there was one.
 
-    Raises LedgerError where the ledger cannot be written. A run that is still alive, whatever Slurm says, is left alone.
+    Raises LedgerError if the ledger cannot be written. A run that is still alive, whatever Slurm reports, is left
+    alone.
     """
     last = status.entry.last
     if status.state != "failed" or not (status.outcome and status.ledger and last and last.job_id):
         return
     token, ended = _read_facts(folder / status.node, last.job_id)
-    # Where `cnnbench run` never began, or came to its own end (below 0: killed by a signal), no process was cut off unrecorded.
+    # If `cnnbench run` never began, or ended by itself (below 0: by a signal), no process was cut off unrecorded.
     if not token or (ended and int(ended.get("exit_code", 0)) >= 0):
         return
     writer, ledger = store.reopen(status.ledger.path)
@@ -239,10 +247,10 @@ def record_interrupted(folder: Path, status: NodeStatus) -> None:
 def collect(
     folder: Path, fleet: ClusterRun, results: Path
 ) -> tuple[tuple[NodeStatus, ...], MergeResult | None, list[str]]:
-    """How each node did, what became of its records in the results, and what could not be written down.
+    """Collect the records of the nodes that have ended into the results.
 
-    Nodes that still run are brought next time. None where there is nothing to bring yet. Raises LedgerError where the
-    results cannot be written.
+    Returns how each node did, the merge (None if there is nothing to collect yet), and what could not be recorded.
+    Nodes that still run are collected next time. Raises LedgerError if the results cannot be written.
     """
     problems = []
     for status in read_node_statuses(folder, fleet):
@@ -257,7 +265,10 @@ def collect(
 
 
 def cancel(folder: Path) -> list[str]:
-    """Ask Slurm to end every job of the fleet that is not over; returns their nodes. Raises ClusterError in scancel's words."""
+    """Ask Slurm to end every job of the fleet that is not over; returns their nodes.
+
+    Raises ClusterError, quoting scancel.
+    """
     active = {
         cell.node: last.job_id
         for cell in refresh(folder).cells
@@ -268,8 +279,8 @@ def cancel(folder: Path) -> list[str]:
 
 
 class NodeNames(NamedTuple):
-    """Which node each run is of, by its machine and its id; the runs of each host that has a folder of its own; how many runs are
-    their own node.
+    """The node of each run, by its machine and its id; the runs of each host that has a separate folder; and the number
+    of runs that count as a node each.
     """
 
     names: dict[tuple[str, str], str]
@@ -278,7 +289,10 @@ class NodeNames(NamedTuple):
 
 
 def name_nodes(ledgers: Sequence[Ledger], roots: Sequence[Path]) -> NodeNames:
-    """Each run's node: by its fleet, else by the path that it lies under where several are given, else its own."""
+    """Name each run's node.
+
+    The name is that of its fleet's node, else the path it is under if several are given, else the run's id.
+    """
     by_fleet = {
         (path.parent.name, path.stem): path.parents[2].name
         for root in roots
@@ -286,7 +300,7 @@ def name_nodes(ledgers: Sequence[Ledger], roots: Sequence[Path]) -> NodeNames:
     }
     by_path = name_paths(roots)
     several = len(set(by_path.values())) > 1
-    # Every run once: of its copies the one with most records.
+    # Every run once: the copy with most records.
     ordered = sorted(ledgers, key=lambda ledger: (-len(ledger.records), str(ledger.path)), reverse=True)
     longest = {(ledger.header.machine.id, ledger.header.run_id): ledger for ledger in ordered}
     names = {}
@@ -306,7 +320,7 @@ def name_nodes(ledgers: Sequence[Ledger], roots: Sequence[Path]) -> NodeNames:
 
 
 def name_paths(roots: Sequence[Path]) -> dict[Path, str]:
-    """A name for each path: its last part (`.` has one too), or all of it where two share that."""
+    """Name each path by its last part (`.` has one too), or by all of it if two share that."""
     whole = {root: root.resolve() for root in roots}
     short = {path: path.stem if path.is_file() else path.name for path in whole.values()}
     many = Counter(short.values())
@@ -314,10 +328,11 @@ def name_paths(roots: Sequence[Path]) -> dict[Path, str]:
 
 
 def list_warnings(named: NodeNames) -> list[str]:
-    """What a reader of the nodes' table must know of their names, and what speaks against one host having measured all that
-    lies in its folder.
+    """List what a reader of the nodes' table must know about their names.
+
+    This includes signs that a folder holds several hosts.
     """
-    warnings = [f"{named.unnamed} runs belong to no fleet: each counts as a node of its own"] if named.unnamed else []
+    warnings = [f"{named.unnamed} runs belong to no fleet: each counts as a separate node"] if named.unnamed else []
     remedy = "if it holds several hosts, give the folder of each"
     for name, own in sorted(named.hosts.items()):
         machines = {ledger.header.machine.id for ledger in own}
@@ -325,23 +340,25 @@ def list_warnings(named: NodeNames) -> list[str]:
         same = Counter(row for plan in plans for row in {job.row_key for job in plan})
         most = max(same.values(), default=1)
         if len(machines) > 1:
-            warnings.append(f"{name}: runs of {len(machines)} machines lie there and count as one node; {remedy}")
+            warnings.append(f"{name}: runs of {len(machines)} machines are there and count as one node; {remedy}")
         elif most > 1:
-            what = f"{most} complete runs of the same work lie there and count as one node, by the newest"
+            what = f"{most} complete runs of the same work are there and count as one node, by the newest"
             warnings.append(f"{name}: {what}; {remedy}")
     return warnings
 
 
 def list_failures(named: NodeNames, roots: Sequence[Path]) -> list[str]:
-    """What failed on a node of the newest fleet under each root, as far as was known when somebody last asked Slurm, a job of a
-    node that is done too; or in the newest run of a host that has its own folder, which may be in no row.
+    """List what failed on nodes of the newest fleet under each root, as far as Slurm was asked, and in hosts' newest
+    runs.
+
+    Failed jobs of a node that is done count too. A host with a separate folder may be in no row of the table.
     """
     failures = []
     for root in roots:
         try:
             folder = state.find(root)
             found = read_node_statuses(folder, state.read(folder))
-        except UsageError:  # no fleet: results of hosts that were gone to by hand
+        except UsageError:  # no fleet: the hosts were measured by hand
             continue
         except ClusterError as error:
             failures.append(str(error))

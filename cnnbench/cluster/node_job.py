@@ -1,6 +1,7 @@
-"""What runs on a node: a token that it came that far, `cnnbench run`, and how that ended. submitit pickles `run_here` by name.
+"""What runs on a node: it writes a token when it starts, runs `cnnbench run`, and records how that ended. submitit
+pickles `run_here` by name.
 
-The token is also how a results directory that is not shared shows: a job that ended and left none where it should be.
+A missing token also reveals a results directory that is not shared: the job ended and left none there.
 """
 
 from __future__ import annotations
@@ -18,31 +19,31 @@ from cnnbench.store import Ledger, format_now, load
 
 RESULTS = "results"
 SLURM_FOLDER = "slurm"
-"""submitit's: the job's script, its pickle, and what the job wrote before and after `cnnbench run`."""
+"""submitit's folder: the job's script, its pickle, and what the job wrote before and after `cnnbench run`."""
 
 
 def job_name(name: str) -> str:
-    """What Slurm shows a node's job as."""
+    """Name the Slurm job of a node."""
     return f"cnnbench-{name}"
 
 
 def token_path(place: Path, job_id: str) -> Path:
-    """Written by the job as its first act: `{"node", "at", "lines"}`, lines of the ledger it goes on with."""
+    """Name the file that the job writes first: `{"node", "at", "lines"}`, with the lines of the ledger it resumes."""
     return place / f"started-{job_id}.json"
 
 
 def end_path(place: Path, job_id: str) -> Path:
-    """Written as its last: `{"exit_code", "at"}` of `cnnbench run`."""
+    """Name the file that the job writes last: `{"exit_code", "at"}` of `cnnbench run`."""
     return place / f"ended-{job_id}.json"
 
 
 def log_path(place: Path, job_id: str) -> Path:
-    """What `cnnbench run` printed."""
+    """Name the file with the output of `cnnbench run`."""
     return place / f"run-{job_id}.log"
 
 
 def newest_ledger(place: Path) -> Ledger | None:
-    """The node's newest run; None where none has begun, or none so far that its plan is on disk."""
+    """Load the node's newest run; None if none has begun, or none has its plan on disk yet."""
     for path in sorted((place / RESULTS).glob("*/*.jsonl"), key=lambda path: path.name, reverse=True):
         with suppress(LedgerError):
             return load(path)
@@ -50,7 +51,10 @@ def newest_ledger(place: Path) -> Ledger | None:
 
 
 def run_here(place: str, suites: Sequence[str], options: Sequence[str]) -> int:
-    """Run the suites on this node into its folder, going on with this machine's run that is there; returns the exit code."""
+    """Run the suites on this node into its folder, resuming this machine's run if there is one.
+
+    Returns the exit code.
+    """
     import submitit
 
     environment = submitit.JobEnvironment()
@@ -58,10 +62,10 @@ def run_here(place: str, suites: Sequence[str], options: Sequence[str]) -> int:
 
 
 def run_suites(place: Path, job_id: str, node: str, suites: Sequence[str], options: Sequence[str]) -> int:
-    """`run_here` for a job whose id and node are known.
+    """Run the suites as `run_here` does, for a job whose id and node are known.
 
-    A run is one machine's: where the node has another fingerprint than when its run began (more memory, fewer cores for the
-    job, a GPU less), a new run begins, and the log says so.
+    A run belongs to one machine: if the node's fingerprint has changed since its run began (more memory, fewer cores
+    for the job, a GPU less), a new run begins, and the log records it.
     """
     begun = newest_ledger(place)
     lines = 0 if begun is None else begun.path.read_bytes().count(b"\n")
@@ -69,7 +73,7 @@ def run_suites(place: Path, job_id: str, node: str, suites: Sequence[str], optio
     resume_options, reason = [], None
     if begun is not None:
         was, now = begun.path.parent.name, _machine_id()
-        if now in (was, None):  # where it cannot be found out, the run will say
+        if now in (was, None):  # if it cannot be found out, the run will report why
             resume_options = ["--resume", "--run-id", begun.header.run_id]
         else:
             reason = f"run {begun.header.run_id} was begun on {was}, and this node is {now} now: a new run begins"
@@ -95,7 +99,7 @@ def run_suites(place: Path, job_id: str, node: str, suites: Sequence[str], optio
 
 
 def _machine_id() -> str | None:
-    """This machine's id, found as `cnnbench run` finds it: the GPUs that torch can use are part of it."""
+    """Read this machine's id as `cnnbench run` finds it, since the GPUs that torch can use are part of it."""
     command = [sys.executable, "-m", "cnnbench", "--no-settings", "devices", "--json"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     try:
@@ -105,5 +109,5 @@ def _machine_id() -> str | None:
 
 
 def _write_facts(path: Path, **facts: object) -> None:
-    """Whole or not at all: somebody may be looking."""
+    """Write the facts whole or not at all, because they may be read at any time."""
     write_file(path, json.dumps(facts | {"at": format_now()}) + "\n")

@@ -1,9 +1,10 @@
-"""Slurm asked and told through its own commands: which nodes there are and which of them a fleet takes (one of each kind, so
-many, or every one), what became of jobs, cancel them.
+"""Calls Slurm's own commands: lists nodes and selects those of a fleet (one of each kind, a number, or every one),
+looks up the states of jobs, and cancels them.
 
-submitit submits (`submit`), but knows a job's state through sacct alone, which needs a data base that many small clusters do
-without. So jobs are looked up in the queue first, where Slurm keeps an ended one for some minutes (its MinJobAge), and then
-in the accounting, where there is one; a job that neither knows is UNKNOWN, and its node's folder has to tell.
+submitit submits (`submit`), but finds a job's state through sacct alone, which needs a database that many small
+clusters do not have. So jobs are looked up in the queue first, where Slurm keeps an ended one for some minutes (its
+MinJobAge), and then in the accounting, if there is one; a job that neither knows is UNKNOWN, and its node's folder
+decides.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ ENDED = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED"}
     | {"TIMEOUT", UNKNOWN}
 )
-"""States a job does not leave again (JOB STATE CODES in squeue's manual), and the one of a job that nobody knows now."""
+"""States that a job does not leave again (JOB STATE CODES in squeue's manual), and UNKNOWN."""
 WAITING = frozenset(
     {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 )
 _NOT_USABLE = ("down", "drain", "fail", "error", "unknown", "inval", "maint", "perfctrs", "future", "powering_down")
-"""Beginnings of a node's state in which it takes no job now (NODE STATE CODES in sinfo's manual)."""
+"""Beginnings of the node states in which it takes no job now (NODE STATE CODES in sinfo's manual)."""
 _FREE_FIRST = ("idle", "mix", "alloc", "comp")
 RESPONSE_TIMEOUT_SECONDS = 60.0
 _COMMA = re.compile(r",(?![^(]*\))")
@@ -38,7 +39,7 @@ _NOTHING = {"", "(null)", "None", "N/A", "none", "Unknown", "None assigned"}
 
 @dataclass(frozen=True)
 class Node:
-    """One node as sinfo shows it; `why_not` is None for one that takes jobs."""
+    """One node as sinfo shows it; `why_not` is None for a node that takes jobs."""
 
     name: str
     state: str
@@ -50,20 +51,20 @@ class Node:
 
     @property
     def kind(self) -> str:
-        """What nodes bought alike share: `64 cores, 251 GiB, gpu:a100:4, features amd+ib`."""
+        """What similar nodes share: `64 cores, 251 GiB, gpu:a100:4, features amd+ib`."""
         features = [f"features {'+'.join(self.features)}"] if self.features else []
         memory = f"{round(self.memory_mebibytes / 1024)} GiB"
         return ", ".join([f"{self.cores} cores", memory, *self.gres, *features])
 
     @property
     def rank(self) -> tuple[int, str]:
-        """Those that are free come first."""
+        """Sort key that puts free nodes first."""
         places = (place for place, start in enumerate(_FREE_FIRST) if self.state.startswith(start))
         return next(places, len(_FREE_FIRST)), self.name
 
 
 def require() -> None:
-    """Raises UsageError where this machine has no Slurm."""
+    """Check that this machine has Slurm; raises UsageError otherwise."""
     missing = [name for name in ("sbatch", "squeue", "sinfo", "scancel") if shutil.which(name) is None]
     if missing:
         raise UsageError(
@@ -73,7 +74,10 @@ def require() -> None:
 
 
 def nodes(partition: str) -> tuple[Node, ...]:
-    """The partition's nodes by name. Raises UsageError for a partition that is not there, ClusterError where Slurm is silent."""
+    """List the partition's nodes by name.
+
+    Raises UsageError for a partition that does not exist, ClusterError if Slurm does not answer.
+    """
     found = {}
     for line in _ask("sinfo", "-h", "-N", "-p", partition, "-o", "%N|%T|%c|%m|%f|%G|%E").splitlines():
         parts = [part.strip() for part in line.split("|", 6)]
@@ -110,9 +114,9 @@ def _split_list(text: str) -> tuple[str, ...]:
 def select_nodes(
     found: Sequence[Node], *, constraint: str | None, gres: str | None, count: int | None, each: bool
 ) -> tuple[Node, ...]:
-    """The nodes by name: all that fit (`each`, those that are down too), the `count` most idle, or one of each kind.
+    """Select nodes, sorted by name: all that fit (`each`, down ones too), the `count` most idle, or one of each kind.
 
-    Raises UsageError where none fits, or fewer than asked for, with what there is.
+    Raises UsageError if none fits, or fewer than asked for, with what there is.
     """
     fitting = [node for node in found if _has_features(node, constraint) and _has_gres(node, gres)]
     if not fitting:
@@ -134,9 +138,10 @@ def select_nodes(
 
 
 def _has_features(node: Node, constraint: str | None) -> bool:
-    """Slurm's constraint, as far as it asks for features of one node: `a&b`, `a|b`; & binds first.
+    """Check Slurm's constraint, as far as it asks for features of one node: `a&b`, `a|b`.
 
-    Raises UsageError for more (counts, brackets): those ask for several nodes at once, and here each job has one.
+    & binds first. Raises UsageError for more (counts, brackets): those ask for several nodes at once, and here each job
+    has one.
     """
     if constraint is None:
         return True
@@ -146,7 +151,10 @@ def _has_features(node: Node, constraint: str | None) -> bool:
 
 
 def _has_gres(node: Node, gres: str | None) -> bool:
-    """Whether the node has what is asked for, such as `gpu`, `gpu:2`, `gpu:a100` or `gpu:a100:2`; several by comma."""
+    """Check that the node has what is asked for, such as `gpu`, `gpu:2`, `gpu:a100` or `gpu:a100:2`.
+
+    Several are separated by commas.
+    """
     for wanted in filter(None, (gres or "").split(",")):
         names, count = _count_gres(wanted)
         if sum(many for own, many in map(_count_gres, node.gres) if own[: len(names)] == names) < count:
@@ -155,15 +163,15 @@ def _has_gres(node: Node, gres: str | None) -> bool:
 
 
 def _count_gres(text: str) -> tuple[list[str], int]:
-    """Split `gpu:a100:4` into the name's parts and the number, 1 where it has none."""
+    """Split `gpu:a100:4` into the name's parts and the number, 1 if it has none."""
     *names, last = text.split(":")
     return (names, int(last)) if last.isdigit() else ([*names, last], 1)
 
 
 def states(job_ids: Iterable[str]) -> dict[str, SlurmState]:
-    """What Slurm says of each job now, those in hidden partitions too.
+    """Look up the state of each job now, hidden partitions included.
 
-    Raises ClusterError where its controller, or its accounting, does not answer: then nothing is known.
+    Raises ClusterError if Slurm's controller, or its accounting, does not answer, because then no state is known.
     """
     wanted = set(job_ids)
     if not wanted:
@@ -177,14 +185,14 @@ def states(job_ids: Iterable[str]) -> dict[str, SlurmState]:
             answer = _ask("sacct", "-n", "-P", "-X", "-j", ",".join(sorted(rest)), "-o", fields)
             found |= _read_states(answer, rest, "node", "exit_code", "reason")
         except ClusterError as error:
-            # What sacct says where there is none; some versions write SLURM.
+            # sacct's answer if there is no accounting; some versions write SLURM.
             if "slurm accounting storage is disabled" not in str(error).lower():
                 raise
     return {job_id: SlurmState(state=UNKNOWN) for job_id in rest} | found
 
 
 def _read_states(answer: str, wanted: Collection[str], *fields: str) -> dict[str, SlurmState]:
-    """The states in lines of a job's id, its state and these fields, separated by |."""
+    """Read the states from lines of a job's id, its state and these fields, separated by |."""
     found = {}
     for line in answer.splitlines():
         job_id, _, said = line.partition("|")
@@ -197,13 +205,19 @@ def _read_states(answer: str, wanted: Collection[str], *fields: str) -> dict[str
 
 
 def cancel(job_ids: Sequence[str]) -> None:
-    """Ask Slurm to end the jobs; those that ended already are none of its concern. Raises ClusterError in scancel's words."""
+    """Ask Slurm to end the jobs; scancel ignores those that have ended.
+
+    Raises ClusterError, quoting scancel.
+    """
     if job_ids:
         _ask("scancel", *job_ids)
 
 
 def _ask(*command: str) -> str:
-    """The command's output. Raises ClusterError with its own words where it fails, or where it does not answer."""
+    """Run a command and return its output.
+
+    Raises ClusterError, quoting the command, if it fails or does not answer.
+    """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=RESPONSE_TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:

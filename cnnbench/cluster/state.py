@@ -1,4 +1,5 @@
-"""What a fleet is: the suites, what was asked of Slurm, and for each node the jobs submitted. One JSON file, written whole.
+"""The state of a fleet: the suites, what was asked of Slurm, and for each node the jobs submitted. One JSON file,
+written whole.
 
 Everybody who changes it holds its lock from reading to writing, so that no job's id is lost to a second command.
 """
@@ -22,20 +23,21 @@ VERSION = 1
 
 
 class SlurmState(Frozen):
-    """What Slurm last said of a job, in its own words."""
+    """What Slurm last reported of a job, in its own words."""
 
     state: str
     """RUNNING, TIMEOUT, NODE_FAIL and so on; UNKNOWN once Slurm has forgotten the job"""
     node: str | None = None
-    """where it ran; None for one that never did"""
+    """the node it ran on; None for a job that never ran"""
     reason: str | None = None
     exit_code: str | None = None
-    """code:signal, where the accounting says it"""
+    """code:signal, if the accounting has it"""
 
 
 class Submission(Frozen):
-    """One job for a node, or why there was none. It is on record before sbatch is asked: a job whose id is lost is then one that
-    is not known, not none at all.
+    """One job for a node, or why there was none.
+
+    It is recorded before sbatch is called: a job whose id is lost is then known to be lost, instead of missing.
     """
 
     submitted_at: str = Field(default_factory=format_now)
@@ -54,12 +56,12 @@ class NodeEntry(Frozen):
 
     @property
     def last(self) -> Submission | None:
-        """The newest attempt; None where nothing was tried yet."""
+        """The newest attempt; None if nothing was tried yet."""
         return self.attempts[-1] if self.attempts else None
 
 
 class SlurmRequest(Frozen):
-    """What sbatch is asked for, each node named besides."""
+    """What sbatch is asked for, except for the node."""
 
     partition: str
     constraint: str | None = None
@@ -78,27 +80,30 @@ class ClusterRun(Frozen):
     fleet_id: str
     created_at: str
     results: str
-    """the tree the records are brought to"""
+    """the tree the records are collected into"""
     suites: tuple[str, ...]
     run_options: tuple[str, ...] = ()
-    """handed to every node's `cnnbench run`"""
+    """options for every node's `cnnbench run`"""
     request: SlurmRequest
     cells: tuple[NodeEntry, ...]
 
     def with_submissions(self, changed: dict[str, tuple[Submission, ...]]) -> ClusterRun:
-        """The fleet with these attempts, by node; the other nodes as they were."""
+        """Replace the attempts of these nodes; the others keep theirs."""
         cells = (cell.model_copy(update={"attempts": changed.get(cell.node, cell.attempts)}) for cell in self.cells)
         return self.model_copy(update={"cells": tuple(cells)})
 
 
 def find_root(results: Path) -> Path:
-    """Where the fleets of a results tree are kept: beside it, since whatever lies in it is read as results."""
+    """Find the folder of a results tree's fleets: beside it, since everything in the tree is read as results."""
     whole = results.resolve()
     return whole.with_name(f"{whole.name}-fleet")
 
 
 def find(results: Path, fleet_id: str | None = None) -> Path:
-    """The folder of the newest fleet, or of the one whose id begins so. Raises UsageError, with those there are."""
+    """Find the folder of the newest fleet, or of the one whose id begins with `fleet_id`.
+
+    Raises UsageError with the ids.
+    """
     root = find_root(results)
     there = sorted(path.parent for path in root.glob(f"*/{FILE}"))
     if not there:
@@ -107,13 +112,16 @@ def find(results: Path, fleet_id: str | None = None) -> Path:
         )
     fitting = [path for path in there if path.name.startswith(fleet_id or "")]
     if not fitting or (fleet_id is not None and len(fitting) > 1):
-        what = "several fleets begin so" if fitting else "no such fleet"
+        what = "several fleets begin with that" if fitting else "no such fleet"
         raise UsageError(f"--id {fleet_id}: {what}; there are: {', '.join(path.name for path in there)}")
     return fitting[-1]
 
 
 def read(folder: Path) -> ClusterRun:
-    """The fleet in a folder. Raises ClusterError where the file cannot be read or is none."""
+    """Read the fleet in a folder.
+
+    Raises ClusterError if the file cannot be read or does not hold a fleet.
+    """
     path = folder / FILE
     try:
         with files.explain_refusal(ClusterError, f"{path}: cannot read"):
@@ -126,14 +134,20 @@ def read(folder: Path) -> ClusterRun:
         wrong = describe_first_problem(error)
         raise ClusterError(f"{path}: not a fleet: {wrong}; set the folder aside") from error
     except ValueError as error:
-        raise ClusterError(f"{path}: not a fleet: no JSON; set the folder aside") from error
+        raise ClusterError(f"{path}: not a fleet: not JSON; set the folder aside") from error
 
 
 def write(folder: Path, fleet: ClusterRun) -> None:
-    """The whole file in its place and on disk, or what was there before. Raises FileError where it cannot be written."""
+    """Write the whole file and bring it to disk, or leave the old one.
+
+    Raises FileError if it cannot be written.
+    """
     files.save_file(folder / FILE, fleet.model_dump_json(indent=1) + "\n", make_folder=True)
 
 
 def locked(folder: Path) -> AbstractContextManager[None]:
-    """Alone with this fleet's state; waits for whoever is. Raises FileError where the lock cannot be made."""
+    """Lock this fleet's state, waiting for another holder.
+
+    Raises FileError if the lock cannot be made.
+    """
     return files.wait_for_lock(folder / LOCK)

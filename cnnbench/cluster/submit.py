@@ -1,4 +1,4 @@
-"""A job for a node, submitted through submitit (an optional dependency, the extra `cluster`), and its sbatch script."""
+"""Submits a node's job through submitit (an optional dependency, the extra `cluster`), or shows its sbatch script."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(
 
 
 def parse_minutes(text: str) -> int:
-    """Slurm's time (`90`, `1:30:00`, `2-0`, `1-12:30`) in minutes, seconds rounded up. Raises UsageError for anything else."""
+    """Convert Slurm's time (`90`, `1:30:00`, `2-0`, `1-12:30`) to minutes, rounded up.
+
+    Raises UsageError for anything else.
+    """
     match = _TIME.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"--time {text!r}: not minutes, [hours:]minutes:seconds or days-hours[:minutes[:seconds]]")
@@ -27,12 +30,12 @@ def parse_minutes(text: str) -> int:
         parts = [0, *parts]  # minutes[:seconds]
     seconds = ((days * 24 + parts[0]) * 60 + parts[1]) * 60 + parts[2]
     if seconds <= 0:
-        raise UsageError(f"--time {text}: no time at all")
+        raise UsageError(f"--time {text}: must be more than 0")
     return -(-seconds // 60)
 
 
 def require() -> Any:
-    """Import submitit. Raises UsageError where it is not installed."""
+    """Import submitit. Raises UsageError if it is not installed."""
     try:
         import submitit
     except ImportError as error:
@@ -43,15 +46,19 @@ def require() -> Any:
 
 
 def make_script(folder: Path, fleet: ClusterRun, name: str) -> str:
-    """What sbatch would be given for this node. Raises UsageError where submitit is missing."""
+    """Make the script that sbatch would be given for this node.
+
+    Raises UsageError if submitit is missing.
+    """
     executor = _executor(folder, fleet, name)
     return str(executor._make_submission_file_text(executor._submitit_command_str, "dry-run"))
 
 
 def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -> Submission:
-    """Submit this node's job: the attempt with its id, or with why Slurm refused it; as it was where sbatch said neither.
+    """Submit this node's job; returns the submission with the job's id, or with the reason why Slurm refused it.
 
-    Raises UsageError where submitit is missing, or where its files cannot be written (sbatch may have been asked by then).
+    It is returned unchanged if sbatch reported neither. Raises UsageError if submitit is missing, and FileError if its
+    files cannot be written (sbatch may have been called by then).
     """
     submitit = require()
     executor = _executor(folder, fleet, name)
@@ -61,26 +68,27 @@ def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -
         with refused, contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it then raises
             (place / node_job.SLURM_FOLDER).mkdir(parents=True, exist_ok=True)
             job = executor.submit(node_job.run_here, str(place), fleet.suites, fleet.run_options)
-    except submitit.core.utils.FailedSubmissionError:  # sbatch took the job and said something that has no id in it
+    except submitit.core.utils.FailedSubmissionError:  # sbatch took the job, but its answer has no id
         return submission
     except submitit.core.utils.FailedJobError as error:
-        if not isinstance(error.__cause__, subprocess.CalledProcessError):  # sbatch was not heard to the end
+        if not isinstance(error.__cause__, subprocess.CalledProcessError):  # sbatch's answer is incomplete
             return submission
         words = "; ".join(line.removeprefix("sbatch: error: ") for line in str(error).splitlines() if line.strip())
-        return submission.model_copy(update={"refused": f"sbatch refused: {words or 'it says not why'}"})
+        return submission.model_copy(update={"refused": f"sbatch refused: {words or 'it gives no reason'}"})
     return submission.model_copy(update={"job_id": str(job.job_id)})
 
 
 def make_refusal(why: str) -> Submission:
-    """Nothing submitted for a node that takes no jobs: it would wait for ever."""
-    return Submission(refused=f"Slurm has it as {why}; nothing was submitted")
+    """Make the submission for a node that takes no jobs: nothing is submitted, because it would wait for ever."""
+    return Submission(refused=f"Slurm reports it as {why}; nothing was submitted")
 
 
 def _executor(folder: Path, fleet: ClusterRun, name: str) -> Any:
-    """One whole node, once: a measurement is not to be started again behind its back, and `--resume` is there for that.
+    """Make the executor that submits one whole node, once: Slurm must not restart a measurement.
 
-    Without srun: the batch step has all of the allocation, and nothing binds it to a core. bash is to outlive a SIGTERM, so
-    that `cnnbench run`, which gets it too, has time to record what was interrupted.
+    `--resume` restarts it. The job does without srun: the batch step has all of the allocation, and nothing binds it to
+    a core. bash is to outlive a SIGTERM, so that `cnnbench run`, which gets it too, has time to record what was
+    interrupted.
     """
     executor = require().SlurmExecutor(folder=folder / name / node_job.SLURM_FOLDER)
     asked = fleet.request

@@ -1,8 +1,7 @@
-"""What a `[[job]]` table of a suite may say: every key with its choices or range, what follows where it is silent, and what
-cannot be together.
+"""The keys of a suite's `[[job]]` table: each with its choices or range, its default, and what cannot be combined.
 
-The choices are read from `schema.Job`, so a suite can say what a job can be and nothing else. Values come in as TOML
-gives them and leave as plain scalars, by device kind; mistakes leave as text, all of them, never as an exception.
+The choices are read from `schema.Job`, so a suite can express exactly what a job can be. Values come in as TOML gives
+them and leave as plain scalars, by device kind; mistakes leave as text, all of them, never as an exception.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ from cnnbench.workloads import Workload, recipes
 
 Scalar = str | int | bool | float
 Combination = Mapping[str, Scalar | None]
-"""One combination of values: every key of a job, its default where the suite is silent."""
+"""One combination of values: every key of a job, with its default where the suite is silent."""
 Choices = Mapping[str, tuple[Scalar, ...]]
 """The values of one key by device kind, `gpu` (any kind but cpu) or `any`."""
 
 ANY, GPU = "any", "gpu"
 MAX_COMBINATIONS = 10_000
-"""More combinations than this in one job are a slip, not a plan: at 4 s a process they would take half a day."""
+"""More combinations than this in one job are taken for a mistake: at 4 s per process they would take half a day."""
 
 
 @dataclass(frozen=True)
 class Key:
     """One key: a choice of words, a number in a range (whole, or a `share` between 0 and 1), or true/false.
 
-    `axis` says that it may take several values.
+    `axis` allows several values.
     """
 
     words: tuple[str, ...] = ()
@@ -47,11 +46,11 @@ class Key:
     axis: bool = True
 
     def find_mistake(self, value: object) -> str | None:
-        """What is wrong with the value, to be read after `key value`, or None."""
+        """Describe what is wrong with the value, to be read after `key value`; None if nothing is."""
         if self.boolean:
             return None if isinstance(value, bool) else "must be true or false"
         if self.share:
-            number = type(value) in (int, float)  # and no bool, which isinstance takes for an int
+            number = type(value) in (int, float)  # excludes bool, which isinstance takes for an int
             return None if number and 0 < value <= 1 else "must be a number above 0 and up to 1, such as 0.99"  # type: ignore[operator]
         if isinstance(value, str) and value in self.words:
             return None
@@ -63,18 +62,21 @@ class Key:
         return f"must be a whole number from {self.low} to {self.high}{other}"
 
     def read_text(self, text: str) -> Scalar:
-        """The value that a text of the command line means; the text itself where it can be none of the key's."""
+        """Convert a text of the command line to a value.
+
+        The text itself is returned if it cannot be one of the key's values.
+        """
         if self.boolean:
             return {"true": True, "false": False}.get(text, text)
         if self.share and re.fullmatch(r"[0-9]*\.?[0-9]+", text):
             return float(text)
-        # A whole number of a size that anything counts in, in ASCII digits.
+        # A whole number in ASCII digits, of a size that something could count.
         whole = self.low is not None and re.fullmatch(r"-?[0-9]{1,18}", text)
         return int(text) if whole else text
 
 
 def _make_key(name: str) -> Key:
-    """The key of a job's field, by the field's declaration."""
+    """Make the key of a job's field from the field's declaration."""
     axis, values = AXES[name], list_choices(name)
     return Key(
         words=axis.choices or tuple(each for each in values if isinstance(each, str)),
@@ -91,7 +93,7 @@ KEYS: Mapping[str, Key] = {
     **{name: _make_key(name) for name in sorted(_FIELDS, key=("world", "scaling").__contains__)},
     "recipe": Key(tuple(recipes.RECIPES)),
 }
-"""In the order in which combinations are unfolded. The words of `optimizer` and `init` are the workload's."""
+"""The keys in the order in which combinations are unfolded. The words of `optimizer` and `init` are the workload's."""
 
 TOP_KEYS: Mapping[str, Key] = {"repeats": Key(low=1, high=1000), "seed": Key(low=0, high=2**31 - 1)}
 """Keys above the first [[job]]."""
@@ -99,15 +101,15 @@ FROM_ELSEWHERE = {
     "device": "devices are chosen by --device; values by device kind are a table, { cpu = 1, gpu = 2 }",
     "seed": "the seed is the suite's (above the first [[job]]) or --seed",
     "round": "rounds are counted by `repeats` (above the first [[job]])",
-    "repeats": "`repeats` belongs above the first [[job]] and holds for all of them",
+    "repeats": "`repeats` belongs above the first [[job]] and applies to all of them",
     "workload_version": "the version is that of the workload installed",
 }
 
 
 def keys_for(workload: Workload) -> dict[str, Key]:
-    """The keys that make sense for the workload, with its own optimizers and inits as choices.
+    """Select the keys that make sense for the workload, with its own optimizers and inits as choices.
 
-    A product has no data, no optimiser and no epochs; random images have no order, no epochs, and nothing to be right about.
+    A product has no data, no optimiser and no epochs; random images have no order, no epochs and no accuracy.
     """
     own = {"optimizer": Key(workload.optimizers), "init": Key(workload.inits)}
     scopes = {"any", "networks", "digits"}
@@ -122,12 +124,15 @@ def keys_for(workload: Workload) -> dict[str, Key]:
 
 
 def trains_on_digits(workload: Workload) -> bool:
-    """Whether it is a network that learns MNIST's digits, which has epochs and an accuracy."""
+    """Check for a network that learns MNIST's digits, which has epochs and an accuracy."""
     return workload.kind == "training" and workload.dataset == "mnist"
 
 
 def read_choices(name: str, key: Key, value: object) -> tuple[Choices, list[str]]:
-    """A value, a list of values, or a table of either by device kind; and what is wrong with it."""
+    """Read a value, a list of values, or a table of either by device kind.
+
+    Also list what is wrong with it.
+    """
     if not isinstance(value, dict):
         values, problems = _read_values(name, key, value)
         return {ANY: values}, problems
@@ -164,7 +169,7 @@ def _read_values(name: str, key: Key, value: object) -> tuple[tuple[Scalar, ...]
 
 
 def default_value(name: str, workload: Workload) -> Scalar | None:
-    """What a key is where the suite says nothing."""
+    """Return the value of a key that the suite leaves out."""
     digits = trains_on_digits(workload)
     own: dict[str, Scalar | None] = {
         "threads": AUTO,
@@ -178,12 +183,15 @@ def default_value(name: str, workload: Workload) -> Scalar | None:
 
 
 def full_batches(combination: Combination) -> int:
-    """Full batches of one epoch: training images of the split over the batch size (55,000 / 128 -> 429)."""
+    """Count the full batches of one epoch.
+
+    They are the training images of the split over the batch size (55,000 / 128 -> 429).
+    """
     return SPLIT_IMAGES[str(combination["split"])] // int(combination["batch_size"] or 1)
 
 
 def split_setting(option: str, text: str, example: str) -> tuple[str, str]:
-    """The key and the value of `key=value`. Raises UsageError for a text that is not so."""
+    """Split `key=value` into its key and value. Raises UsageError for a malformed text."""
     key, _, value = text.partition("=")
     if not key or not value:
         raise UsageError(f"{option} {text!r}: write key=value, such as {example}")
@@ -191,22 +199,25 @@ def split_setting(option: str, text: str, example: str) -> tuple[str, str]:
 
 
 def describe_unknown_key(word: str, known: Collection[str], elsewhere: Mapping[str, str]) -> str:
-    """What to say of a key that is not one: where it belongs, else the nearest one, else all there are."""
+    """Describe an unknown key: where it belongs, else the nearest known one, else all there are."""
     where = f"; {elsewhere[word]}" if word in elsewhere else suggest_choices(word, known)
     return f"unknown key {format_value(word)}{where}"
 
 
 REFERENCE_EXECUTIONS = ("eager", "compiled")
 GRAPH_EXECUTIONS = ("graph", "compiled-graph")
-"""Rungs whose step is recorded: nothing in it may come from the host."""
+"""Rungs whose step is recorded, so that nothing in it may come from the host."""
 
 
 def complete_combination(combination: dict[str, Scalar | None], workload: Workload) -> Combination:
-    """The cell with what follows from the rest filled in: the steps of an epoch, and what inference has none of."""
+    """Fill in the values that follow from the rest.
+
+    These are the steps of an epoch, and None for what inference does not have.
+    """
     if combination["task"] == "inference":
         combination |= {"optimizer": None, "final_evaluation": False}
     if combination["division"] == "open":
-        # What the recipe decides, where the suite is silent; a value of the suite's own is `find_contradictions`' to name.
+        # What the recipe decides, if the suite is silent; `find_contradictions` reports other values of the suite.
         known = recipes.list_recipes(workload.name)
         name = combination["recipe"] = combination["recipe"] or next(iter(known), None)
         for field, value in recipes.get(str(name)).fixed_fields.items() if name in known else ():
@@ -225,7 +236,7 @@ def complete_combination(combination: dict[str, Scalar | None], workload: Worklo
 
 
 def find_contradictions(combination: Combination) -> list[str]:
-    """What in one combination of values cannot be, each with both values named."""
+    """Find the values of one combination that contradict each other; each text names both."""
     if combination["workload"] == "gemm":
         return []
     epochs, steps = combination["epochs"], combination["steps_per_epoch"]
@@ -235,12 +246,12 @@ def find_contradictions(combination: Combination) -> list[str]:
     found = [text.format(job) for cannot_be, text in RULES if cannot_be(job)]
     if job.division != "open":
         return found
-    # The open division follows a recipe, whole.
+    # The open division follows a whole recipe.
     known = recipes.list_recipes(job.workload)
     if not known:
         return [*found, f"division 'open' has no recipe for {job.workload}"]
     if job.recipe not in known:
-        return [*found, f"recipe {job.recipe!r} is not for {job.workload}; there is {', '.join(known)}"]
+        return [*found, f"recipe {job.recipe!r} is not for {job.workload}; choose from {', '.join(known)}"]
     return found + [
         f"{field} {format_value(combination[field])} is not the recipe's: {job.recipe} has {format_value(value)}; leave it out"
         for field, value in recipes.get(job.recipe).fixed_fields.items()
@@ -249,11 +260,11 @@ def find_contradictions(combination: Combination) -> list[str]:
 
 
 Rule = tuple[Callable[[Any], object], str]
-"""When values cannot be together, and what is said of them: a format of the job, its `full_epoch` and its `job_steps`."""
+"""When values cannot be combined, and the message: a format of the job, its `full_epoch` and its `job_steps`."""
 
 
 def _make_rank_rule(name: str, value: str) -> Rule:
-    """Several ranks do nothing but this."""
+    """Make the rule that several ranks need this value."""
     text = f"world {{0.world!r}} needs {name} {value!r}, not {{0.{name}!r}}"
     return lambda job: job.world != 1 and getattr(job, name) != value, text
 
@@ -269,7 +280,10 @@ RULES: tuple[Rule, ...] = (
         "extra_forwards {0.extra_forwards} makes no sense with task 'inference', which is forward only",
     ),
     (lambda job: job.clock == "job" and job.epochs is None, "clock 'job' needs epochs, the length of the job"),
-    (lambda job: job.clock == "accuracy" and job.epochs is None, "clock 'accuracy' needs epochs, the most it trains"),
+    (
+        lambda job: job.clock == "accuracy" and job.epochs is None,
+        "clock 'accuracy' needs epochs, the limit of its training",
+    ),
     (
         lambda job: job.clock == "accuracy" and job.target is None,
         "clock 'accuracy' needs target, the share of test images to be right, such as 0.99",
@@ -333,7 +347,7 @@ RULES: tuple[Rule, ...] = (
     _make_rank_rule("execution", "eager"),
     (
         lambda job: job.world != 1 and job.batch_size == AUTO,
-        "world {0.world!r} needs a batch_size in numbers, to be dealt out to the ranks",
+        "world {0.world!r} needs a batch_size in numbers, which the ranks share",
     ),
     (
         lambda job: job.world != 1 and job.scaling == "weak" and job.epochs is not None,

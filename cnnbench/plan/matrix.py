@@ -1,14 +1,15 @@
-"""Suites x devices to jobs, in the order in which they run. Pure: same suites, machine, options and seed, same plan.
+"""Turns suites x devices into jobs, in the order in which they run. Pure: same suites, machine, options and seed, same
+plan.
 
-A plan walks rounds. Each round runs every cell (a suite's combination of values on a device) once, in an order of its
-own drawn from the seed, so drift of the machine falls on all cells alike. All cells of a round share one seed, so what
-is compared within a round starts from the same weights and sees the same batches; every round has a different one.
+A plan walks rounds. Each round runs every cell (a suite's combination of values on a device) once, in a separate order
+drawn from the seed, so drift of the machine affects all cells alike. All cells of a round share one seed, so what is
+compared within a round starts from the same weights and sees the same batches; every round has a different one.
 
-A rank of a CPU job has cores of its own, of a GPU job a GPU of its own, of the same name as the others'. Such a job is planned
-once, for the first of those GPUs; what there is no room for is refused before anything runs.
+Each rank of a CPU job has separate cores; each rank of a GPU job has a separate GPU, and all have the same name. Such a
+job is planned once, for the first of those GPUs; a job that does not fit is refused before anything runs.
 
-The jobs of a profile are planned the same way: one network with settings, as each rung computes its step on each device. A rung
-is a way to compute the step: the reference's, and every one of the tuned division's.
+The jobs of a profile are planned the same way: one network with settings, on each device and each rung. A rung is a way
+to compute the step: the reference's, and each of the tuned division's.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ PROJECTION_STEPS = 100
 """A whole job may be projected from at least 3 processes of at least 100 steady steps each: a rule of protocol 1."""
 SEEDS = 2**31
 DataSource = DataKind | Callable[[], DataKind]
-"""The data of jobs that leave them open: known, or to be found out where the first of them is planned."""
+"""The data of jobs that leave them open: known, or found out when the first of those jobs is planned."""
 
 
 def make_plan(
@@ -62,18 +63,20 @@ def make_plan(
     copies: str | None = None,
     nodes: int = 1,
 ) -> tuple[Job, ...]:
-    """The jobs of all suites on the devices, round after round; a cell that two suites share is planned once.
+    """Plan the jobs of all suites on the devices, round after round.
 
-    `repeats` stands for every suite's own number of rounds. `threads` holds on the CPU; without it a job takes what its
-    suite says, else all cores allowed. `project` turns jobs of the job clock into steady ones of the same length (not one with
-    pre-training: its two phases have different steps). A cell
-    its device cannot do is planned too: its worker says why not. A `world` swept together with `all` ends at what there is.
-    `copies` (a number or `all`) plans every job as so many copies at once, on devices or cores of their own, and none of several
-    ranks. With `nodes` a job of several ranks has as many on each of so many machines like this one.
-    Raises UsageError for a filter that is not one, a projection from too few rounds, or more processes than there is room for.
+    A cell that two suites share is planned once. `repeats` replaces every suite's number of rounds. `threads` applies
+    to the CPU; without it a job uses what its suite gives, else all cores allowed. `project` turns jobs of the job
+    clock into steady ones of the same length (not one with pre-training: its two phases have different steps). A cell
+    that its device cannot do is planned too, and its worker reports why not. A `world` swept together with `all` ends
+    at what there is. `copies` (a number or `all`) plans every job as so many copies at once, each on a separate device
+    or separate cores, and no job of several ranks. With `nodes` a job of several ranks has equally many on each of so
+    many machines like this one.
+
+    Raises UsageError for an invalid filter, a projection from too few rounds, or more processes than there is room for.
     """
     if project and repeats is not None and repeats < PROJECTION_PROCESSES:
-        raise UsageError(f"--project needs at least {PROJECTION_PROCESSES} processes a job, not --repeats {repeats}")
+        raise UsageError(f"--project needs at least {PROJECTION_PROCESSES} processes per job, not --repeats {repeats}")
     wanted = compile_filter(name_filter)
     rounds_of: dict[Job, int] = {}
     for suite in suites:
@@ -91,7 +94,7 @@ def make_plan(
                 if job.world > 1 and (why := find_capacity_error(job, capacity, machine)) is not None:
                     if not swept and wanted(naming.describe_job(job)):
                         raise UsageError(
-                            f"{suite.name}: {why}; ask for fewer, or sweep world with {EVERY!r}, which ends there"
+                            f"{suite.name}: {why}; ask for fewer, or sweep world with {EVERY!r}, which stops at that"
                         )
                     continue
                 if project and job.clock == "job" and workloads.get(job.workload).pretraining is None:
@@ -102,7 +105,7 @@ def make_plan(
 
 
 def make_projection_job(job: Job) -> Job:
-    """The steady job that the whole job's time is projected from: same work a step, at least 100 timed steps.
+    """Make the steady job that the whole job's time is projected from: same work per step, at least 100 timed steps.
 
     Evaluations after epochs and the early stop are left out: the projection is of all epochs, training alone.
     """
@@ -113,7 +116,10 @@ def make_projection_job(job: Job) -> Job:
 
 
 def round_seeds(seed: int, rounds: int) -> tuple[int, ...]:
-    """One seed a round, all different, below 2^31; the first n do not depend on how many follow."""
+    """Draw one seed per round, all different, below 2^31.
+
+    The first n do not depend on how many follow.
+    """
     source = random.Random(f"cnnbench seeds {seed}")
     seeds: dict[int, None] = {}
     while len(seeds) < rounds:
@@ -122,9 +128,9 @@ def round_seeds(seed: int, rounds: int) -> tuple[int, ...]:
 
 
 def compile_filter(expression: str | None) -> Callable[[str], bool]:
-    """A test for `naming.describe_job`'s text: substrings joined by `and`, `or`, `not` (`not` binds tightest, then `and`).
+    """Compile a test for `naming.describe_job`'s text: substrings joined by `and`, `or`, `not`.
 
-    Raises UsageError where an operator lacks its text.
+    `not` binds tightest, then `and`. Raises UsageError if an operator lacks its text.
     """
     if expression is None:
         return lambda text: True
@@ -145,10 +151,12 @@ def compile_filter(expression: str | None) -> Callable[[str], bool]:
 def _list_combinations(
     suite: Suite, device: Device, machine: Machine, capacity: int
 ) -> Iterator[tuple[Combination, bool]]:
-    """The cells of a suite, each with whether its `world` was swept together with `all`, which is a number here.
+    """List the cells of a suite, each with whether its `world` was swept together with `all`, which becomes a number
+    here.
 
-    Such a sweep ends at what there is. Thread counts swept together with `auto` end at the cores allowed: above them threads
-    only wait for each other. There are no cells of several ranks where the device is another's to be planned for.
+    Such a sweep ends at what there is. Thread counts swept together with `auto` end at the cores allowed: above them
+    threads only wait for each other. There are no cells of several ranks on a device whose ranks are planned for
+    another device.
     """
     cells = suite.combinations(device.kind)
 
@@ -168,10 +176,11 @@ def _list_combinations(
 def _make_concurrent_job(
     job: Job, combination: Combination, copies: str, capacity: int, machine: Machine, threads: int | None
 ) -> Job:
-    """The job as several copies at once: of `all` one on each GPU of the kind, on a CPU one on each group of cores.
+    """Make the job of several copies at once: with `all` one on each GPU of the kind, or on each group of cores of a
+    CPU.
 
-    A CPU's copy has the threads that were asked for, else one core, or its share of the cores where the number is given.
-    Raises UsageError where there is no room for two, or its clock is not `steady`.
+    A CPU's copy has the requested threads, else one core, or its share of the cores if the number of copies is given.
+    Raises UsageError if there is no room for two, or its clock is not `steady`.
     """
     cores, each = machine.cores_allowed, job.threads
     count = capacity if copies == EVERY else int(copies)
@@ -237,7 +246,7 @@ def _interleave(rounds_of: dict[Job, int], seed: int) -> tuple[Job, ...]:
 
 
 def find_same_devices(device: Device, devices: Sequence[Device]) -> tuple[Device, ...]:
-    """The usable ones of the same kind and name, in order; a CPU is alone."""
+    """Find the usable devices of the same kind and name, in order; a CPU is alone."""
     return tuple(
         each
         for each in devices
@@ -246,8 +255,9 @@ def find_same_devices(device: Device, devices: Sequence[Device]) -> tuple[Device
 
 
 def count_capacity(device: Device, devices: Sequence[Device], machine: Machine) -> int:
-    """The most processes of one job on one machine; 1 where only one can be, and 0 for a GPU that is not the first of its kind:
-    jobs of several are planned for that.
+    """Count the most processes of one job on one machine; 1 if the device cannot do several.
+
+    It is 0 for a GPU that is not the first of its kind, since jobs of several processes are planned for the first.
     """
     if backend(device.id).exchange is None:
         return 1
@@ -258,7 +268,10 @@ def count_capacity(device: Device, devices: Sequence[Device], machine: Machine) 
 
 
 def select_devices(job: Job, devices: Sequence[Device]) -> tuple[Device, ...]:
-    """The devices of this machine that the processes of a job run on, the job's own first; of a CPU job none is named."""
+    """Select this machine's devices for the processes of a job, the job's own first.
+
+    Empty for a CPU job.
+    """
     lead = next((device for device in devices if device.id == job.device), None)
     if lead is None or lead.kind == "cpu":
         return ()
@@ -267,11 +280,14 @@ def select_devices(job: Job, devices: Sequence[Device]) -> tuple[Device, ...]:
 
 
 def find_capacity_error(job: Job, capacity: int, machine: Machine) -> str | None:
-    """Why so many processes cannot be, or None: too few devices or cores, or a batch that cannot be dealt out evenly."""
+    """Explain why so many processes do not fit (too few devices or cores, or an uneven batch).
+
+    None if they do.
+    """
     what = "ranks" if job.world > 1 else "copies"
     here = job.processes // job.nodes
     if job.processes % job.nodes:
-        return f"{job.processes} {what} cannot be dealt out evenly over {job.nodes} nodes"
+        return f"{job.processes} {what} cannot be split evenly over {job.nodes} nodes"
     cores = here * (job.threads or 1)
     if job.device == "cpu" and (here > capacity or cores > machine.cores_allowed):
         each = "" if not job.threads or job.threads == 1 else f" of {job.threads} threads"
@@ -280,7 +296,7 @@ def find_capacity_error(job: Job, capacity: int, machine: Machine) -> str | None
         there = "is" if capacity == 1 else "are"
         return f"{here} {what} on {job.device} need as many devices of one name, there {there} {capacity}"
     if job.batch_size % job.world:
-        return f"batch_size {job.batch_size} cannot be dealt out evenly to {job.world} ranks"
+        return f"batch_size {job.batch_size} cannot be split evenly over {job.world} ranks"
     if job.full_epoch == 0:
         return (
             f"batch_size {job.batch_size} of {job.world} ranks together is more than the images of split {job.split!r}"
@@ -292,17 +308,20 @@ TUNED_VARIANTS: tuple[Execution, ...] = tuple(
     each for each in get_args(Execution) if each not in (*REFERENCE_EXECUTIONS, AUTO)
 )
 SET_BY_OPTIONS = {
-    # What a clock times, or when a run ends.
-    **dict.fromkeys(plain_values("clock"), "it changes no step, and a profile is of one step"),
-    "block_steps": "--steps says how many steps are profiled",
-    "warmup_steps": "--warmup says how many steps come before",
+    # The length of a job, and when a run ends.
+    **dict.fromkeys(plain_values("clock"), "it does not change a step, and a profile is of one step"),
+    "block_steps": "--steps sets how many steps are profiled",
+    "warmup_steps": "--warmup sets how many steps come before",
     "workload": "the workload is the command's argument",
 }
 """Keys that no setting of a profile may have, and why."""
 
 
 def parse_settings(texts: Sequence[str], workload: Workload) -> dict[str, Scalar]:
-    """`key=value` texts as a table; the keys are those of a suite's job. Raises UsageError with what is wrong and what may be."""
+    """Parse `key=value` texts with the keys of a suite's job.
+
+    Raises UsageError with what is wrong and what is allowed.
+    """
     known = {name: key for name, key in keys_for(workload).items() if name not in SET_BY_OPTIONS}
     found = {}
     for text in texts:
@@ -330,11 +349,11 @@ def make_profile_jobs(
     warmup_steps: int,
     threads: int | None = None,
 ) -> tuple[ProfileJob, ...]:
-    """Device by device, the plainest rung first.
+    """Make the jobs of a profile, device by device, the plainest rung first.
 
-    Settings that name no division and no execution ask for the reference and, of a network that trains on digits, for every
-    tuned rung; `division = tuned` alone for every tuned rung. Raises UsageError for settings that contradict one another; where
-    they contradict some rungs only, the workers of those say so.
+    Settings that name no division and no execution ask for the reference and, of a network that trains on digits, for
+    every tuned rung; `division = tuned` alone for every tuned rung. Raises UsageError for settings that contradict one
+    another; if they contradict some rungs only, the workers of those report it.
     """
     length: dict[str, Scalar] = {"block_steps": steps, "warmup_steps": warmup_steps}
     if trains_on_digits(workload) and settings.get("division") != "open":
@@ -364,7 +383,7 @@ def make_profile_jobs(
 
 
 def _choose_variants(workload: Workload, settings: Mapping[str, Scalar]) -> list[dict[str, Scalar]]:
-    """What each rung adds to the settings."""
+    """Choose the rungs, each as what it adds to the settings."""
     division, execution = settings.get("division"), settings.get("execution")
     if execution is not None:
         tuned = division is None and execution not in REFERENCE_EXECUTIONS

@@ -1,4 +1,4 @@
-"""Suites: TOML files that say what to time. In goes a name or a path, out comes a `Suite`, or every mistake at once.
+"""Suites: TOML files that declare what to time. A name or path goes in; a `Suite`, or every mistake, comes out.
 
 ```toml
 description = "One line."
@@ -7,7 +7,7 @@ seed = 1                                          # optional; else drawn at rand
 
 [[job]]
 workload = "gemm"
-precision = ["fp32", "bf16"]                      # a list is an axis: each value makes a job of its own
+precision = ["fp32", "bf16"]                      # a list is an axis: each value makes a separate job
 size = { cpu = [1024, 2048], gpu = [4096, 8192] } # and may differ by device kind
 ```
 
@@ -53,16 +53,16 @@ DEFAULT_REPEATS = 3
 
 @dataclass(frozen=True)
 class JobSpec:
-    """One `[[job]]` table, checked: which values each key takes."""
+    """One `[[job]]` table, checked: the values of each key."""
 
     place: str
     workload: str
     choices: Mapping[str, Choices]
 
     def list_values(self, kind: DeviceKind) -> dict[str, tuple[Scalar | None, ...]]:
-        """The values of every key that hold on a device kind.
+        """List the values of every key that apply to a device kind.
 
-        A plain `threads` is about the CPU; an accelerator has its own number only from a table that names its kind.
+        A plain `threads` applies to the CPU; an accelerator has its own number only from a table that names its kind.
         """
         workload = workloads.get(self.workload)
         wider = {"cpu": (), "rocm": ("cuda", GPU)}.get(kind, (GPU,))
@@ -75,7 +75,7 @@ class JobSpec:
         return {**found, "workload": (self.workload,)}
 
     def combinations(self, kind: DeviceKind) -> tuple[Combination, ...]:
-        """Every combination of those values, each once."""
+        """List every combination of those values, each once."""
         workload, values = workloads.get(self.workload), self.list_values(kind)
         if workload.kind == "gemm" and values["size"] == (None,):
             return ()
@@ -98,25 +98,28 @@ class Suite:
     jobs: tuple[JobSpec, ...]
 
     def combinations(self, kind: DeviceKind) -> tuple[Combination, ...]:
-        """The combinations of all jobs on a device kind, each once."""
+        """List the combinations of all jobs on a device kind, each once."""
         cells = (cell for job in self.jobs for cell in job.combinations(kind))
         return tuple({tuple(cell.values()): cell for cell in cells}.values())
 
 
 def suites_dir() -> Path:
-    """Where the shipped suites are: inside the installed package, else in the source tree beside it."""
+    """Find the shipped suites: inside the installed package, else in the source tree beside it."""
     package = Path(__file__).resolve().parents[1]
     shipped = package / "_shipped" / "suites"
     return shipped if shipped.is_dir() else package.parent / "suites"
 
 
 def suite_names() -> tuple[str, ...]:
-    """The shipped suites, sorted."""
+    """List the names of the shipped suites, sorted."""
     return tuple(sorted(path.stem for path in suites_dir().glob("*.toml")))
 
 
 def find_suite(text: str) -> Path:
-    """The file of a shipped suite, or the path itself where it is one. Raises SuiteError with the names there are."""
+    """Find the file of a shipped suite, or take the text as a path.
+
+    Raises SuiteError with the names there are.
+    """
     names = suite_names()
     if text in names:
         return suites_dir() / f"{text}.toml"
@@ -133,7 +136,7 @@ def find_suite(text: str) -> Path:
 
 
 def list_suites_with(workload: str) -> list[str]:
-    """The shipped suites with a job of that workload; none for a name that is no workload's."""
+    """List the shipped suites with a job of that workload; none for a name that is no workload's."""
     if workload not in workloads.names():
         return []
     loaded = [load_suite(find_suite(name)) for name in suite_names()]
@@ -141,10 +144,11 @@ def list_suites_with(workload: str) -> list[str]:
 
 
 def load_suite(path: Path, overrides: Overrides | None = None) -> Suite:
-    """The suite in a file, with values of the command line in place of its own. Raises SuiteError with every mistake in it, one
-    a line, and UsageError for a value that nothing in it takes.
+    """Load the suite in a file, with values of the command line in place of its own.
 
-    A workload given as a Python file, relative to the suite, is run and known by its name from then on.
+    Raises SuiteError with every mistake in it, one per line, and UsageError for a value that no job of it takes.
+
+    A workload given as a Python file, relative to the suite, is run and from then on known by its name.
     """
     content, where = _read(path), str(path)
     try:
@@ -197,7 +201,7 @@ def _read(path: Path) -> bytes:
 
 
 def _find_top_mistakes(table: Mapping[str, Any]) -> list[str]:
-    """What is wrong above the first [[job]]."""
+    """Find what is wrong above the first [[job]]."""
     known, below = (*TEXT_KEYS, *TOP_KEYS, "job"), dict.fromkeys(KEYS, "it belongs under [[job]]")
     unknown = [job_keys.describe_unknown_key(name, known, below) for name in table if name not in known]
     found = [
@@ -210,7 +214,7 @@ def _find_top_mistakes(table: Mapping[str, Any]) -> list[str]:
 
 
 def _read_jobs(value: object, folder: Path) -> tuple[tuple[JobSpec, ...], list[str]]:
-    """Every [[job]] table that can be read, and the mistakes in all of them."""
+    """Read every usable [[job]] table, and list the mistakes in all of them."""
     if value is None or value == []:
         return (), ["no [[job]]; a suite needs at least one"]
     if not isinstance(value, list):
@@ -242,16 +246,17 @@ def _read_job(place: str, table: object, folder: Path) -> tuple[JobSpec | None, 
     if workload.kind == "gemm" and "size" not in table:
         problems.append(f"{workload.name} needs size, the side of its square operands")
     if "scaling" in table and "world" not in table:
-        problems.append(
-            f"scaling {format_value(table['scaling'])} needs world, the ranks that the batch is dealt out to"
-        )
+        problems.append(f"scaling {format_value(table['scaling'])} needs world, the ranks that share the batch")
     return spec, problems or _contradictions(spec)
 
 
 def _read_keys(
     table: Mapping[str, Any], known: Mapping[str, Key], workload: Workload | None
 ) -> tuple[dict[str, Choices], list[str]]:
-    """The choices of every known key, and the mistakes; without a workload its own words are not judged."""
+    """Read the choices of every known key, and list the mistakes.
+
+    Without a workload its own words are not checked.
+    """
     choices = {}
     problems = []
     for name, value in table.items():

@@ -1,4 +1,4 @@
-"""What a check compares, settled before its first block: the jobs of both arms, and how each arm's worker is started."""
+"""What a check compares, decided before its first block: the jobs of both arms, and how each worker is started."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ArmSettings = Mapping[str, str]
 
 @dataclass(frozen=True)
 class ArmSpec:
-    """What was asked for of one arm."""
+    """What was asked for in one arm."""
 
     python: str
     revision: Revision | None
@@ -34,7 +34,7 @@ class ArmSpec:
 
     @property
     def label(self) -> str:
-        """Its revision and settings in words; of an arm that has neither, its Python."""
+        """The arm's revision and settings in words; if it has neither, its Python."""
         parts = [self.revision.label] if self.revision is not None else []
         parts += [f"{key}={value}" for key, value in self.settings.items()]
         return ", ".join(parts) or ("this Python" if self.python == sys.executable else f"Python {self.python}")
@@ -50,7 +50,10 @@ class PairedJobs:
 
 
 def read_settings(arm: Arm, texts: Sequence[str]) -> dict[str, str]:
-    """`key=value` texts as a table. Raises UsageError for one that is none, or a key that changes the work itself."""
+    """Parse `key=value` texts.
+
+    Raises UsageError for a malformed text, or a key that changes the work itself.
+    """
     found = {}
     choices = f"choose from {', '.join(FIELDS_WAIVED_BY_SETTING)}"
     for text in texts:
@@ -67,18 +70,21 @@ def read_settings(arm: Arm, texts: Sequence[str]) -> dict[str, str]:
 
 
 def pair_jobs(jobs: Sequence[Job], base: ArmSettings, head: ArmSettings, cores: int) -> PairedJobs:
-    """The jobs as each arm does them. Raises UsageError for values that make no sense, or jobs that cannot be paired."""
+    """Make the jobs that each arm does.
+
+    Raises UsageError for impossible values, or jobs that cannot be paired.
+    """
     if not jobs:
-        raise UsageError("no job is left to check: -k matches none of the suite's")
+        raise UsageError("no job is left to check: -k matches none of the suite's jobs")
     ordered = sorted(jobs, key=describe_job)
     for job in ordered:
         if job.clock != "steady":
             raise UsageError(
-                f"{process_label(job)}: clock {job.clock!r} is one piece and takes no turns; check a suite of steady jobs"
+                f"{process_label(job)}: clock {job.clock!r} times one piece and cannot take turns; check a suite of steady jobs"
             )
         if job.processes > 1:
             raise UsageError(
-                f"{process_label(job)}: an arm is one process; leave jobs of several out with -k 'not ranks'"
+                f"{process_label(job)}: an arm is one process; leave out jobs of several with -k 'not ranks'"
             )
     its_jobs, our_jobs = (dict(enumerate(_apply_settings(ordered, settings, cores))) for settings in (base, head))
     if any(len({job.allocator for job in side.values()}) > 1 for side in (its_jobs, our_jobs)):
@@ -121,7 +127,7 @@ class Workers:
     device: Device | None
 
     def start(self, arm: Arm, first: Arm) -> ArmCommand:
-        """The start of an arm's worker; the arm named `first` sits in the first folder from now on."""
+        """Make the command of an arm's worker, and put the arm named `first` into the first folder."""
         self.places.exchange_arms(first)
         return ArmCommand(
             arm,
@@ -132,9 +138,9 @@ class Workers:
 
 
 def identify_arms(workers: Workers, specs: Mapping[Arm, ArmSpec]) -> dict[Arm, ArmRecord]:
-    """Start each arm once and hear what it runs on.
+    """Start each arm once and read what it runs on.
 
-    Raises ComparisonError where one cannot take part, WorkerError where one does not start (a base that does not build).
+    Raises ComparisonError if one cannot take part, WorkerError if one does not start (a base that does not build).
     """
     try:
         heard = perform_handshakes(workers.start)
@@ -151,7 +157,7 @@ def identify_arms(workers: Workers, specs: Mapping[Arm, ArmSpec]) -> dict[Arm, A
 def _describe_arm(workers: Workers, arm: Arm, spec: ArmSpec, hello: Handshake) -> ArmRecord:
     if hello.spoken != PROTOCOL_VERSION:
         raise ComparisonError(
-            f"{arm} ({spec.label}): it takes turns by protocol {hello.spoken}, this by {PROTOCOL_VERSION}"
+            f"{arm} ({spec.label}): its turns follow protocol {hello.spoken}, this cnnbench's {PROTOCOL_VERSION}"
         )
     tree, package = (workers.places.root / arm).resolve(), Path(hello.package)
     own = (place for place in (tree / "cnnbench", tree / "src" / "cnnbench") if place.is_dir())
@@ -171,7 +177,7 @@ def _describe_arm(workers: Workers, arm: Arm, spec: ArmSpec, hello: Handshake) -
 
 
 def make_block_design(header: CheckHeader, data_dir: Path | None, device_uuid: str | None) -> PairDesign:
-    """The blocks of a check, by its header."""
+    """Make the design of a check's blocks from its header."""
     return PairDesign(
         jobs={"base": header.jobs, "head": header.head_jobs},
         seed=header.seed,
@@ -185,7 +191,10 @@ def make_block_design(header: CheckHeader, data_dir: Path | None, device_uuid: s
 
 
 def require_same_software(old: CheckHeader, sides: Mapping[Arm, ArmRecord]) -> None:
-    """Raises ComparisonError where an arm's software is no longer what the first blocks were measured with."""
+    """Check that each arm's software is what the first blocks were measured with.
+
+    Raises ComparisonError otherwise.
+    """
     for arm, side in sides.items():
         before, now = (each.software.model_dump() for each in (getattr(old, arm), side))
         if changed := [f"{key}: {before[key]} then, {now[key]} now" for key in before if before[key] != now[key]]:

@@ -1,15 +1,17 @@
-"""From raw blocks to what the statistics take: d of each job and metric, which blocks count, and whether both arms did the same.
+"""Prepares raw blocks for the statistics: d of each job and metric, which blocks count, and whether both arms did the
+same.
 
-*Differences.* In lock-step turns d of a round is the log ratio of the two turns' median steps, and d of the block the median
-over its rounds: a drift slower than a round cancels. Where the arms ran one after the other, rounds do not belong together, and
-d is the log ratio of the two arms' medians over rounds. The second metric is the ratio of mean steps, so that stalls show.
+*Differences.* In lock-step turns d of a round is the log ratio of the two turns' median steps, and d of the block the
+median over its rounds: a drift slower than a round cancels. If the arms ran one after the other, rounds do not belong
+together, and d is the log ratio of the two arms' medians over rounds. The second metric is the ratio of mean steps,
+which shows stalls.
 
-*Blind exclusion.* The machine's counters, and a control loop that runs no code of either arm, drop whole blocks. The rule
-sees no step time and treats the arms alike, so an exchange of the arms leaves every drop as it is: the signs of the d's
-that remain are still fair coins under the hypothesis, and the test stays exact. A machine that loses more than 30 % of
-its blocks is unfit for measuring. All rules are declared before the first block.
+*Blind exclusion.* The machine's counters, and a control loop that runs no code of either arm, drop whole blocks. The
+rule sees no step time and treats the arms alike, so exchanging the arms changes no drop: the signs of the d's that
+remain are still fair coins under the hypothesis, and the test stays exact. A machine that loses more than 30 % of its
+blocks is unfit for measuring. All rules are declared before the first block.
 
-*Equal work.* Both arms must have done the same: a speed-up from doing less must not pass. Counts are held exactly, the
+*Equal work.* Both arms must have done the same: a speed-up from doing less must not pass. Counts must be equal, the
 first losses within the precision's tolerance.
 """
 
@@ -29,11 +31,12 @@ from cnnbench.regression.decision import STEP_METRIC, MetricSeries, compute_log_
 from cnnbench.schema import Precision
 
 LOSSES_COMPARED = 5
-"""First losses that must agree: same weights and batches, dropout off."""
+"""The number of first losses that must agree: same weights and batches, dropout off."""
 LOSS_TOLERANCE: dict[Precision, float] = {"fp32": 5e-3, "tf32": 1e-2, "fp16": 1e-2, "bf16": 3e-2}
 """Relative, over the first five steps of mnist-cnn. Measured on an AMD EPYC (Zen 4) with torch 2.13 and RMSprop, whose
-first steps are large and amplify rounding: other float32 kernels (oneDNN off) moved a loss by up to 2.0e-3, bfloat16
-against float32 by up to 1.2e-2, other weights by 1e-1. tf32 and fp16 round to 10 bits of mantissa where bf16 has 7."""
+first steps are large and amplify rounding: other float32 kernels (oneDNN off) changed a loss by up to 2.0e-3, bfloat16
+instead of float32 by up to 1.2e-2, other weights by 1e-1. tf32 and fp16 round to 10 bits of mantissa, bf16 to 7.
+"""
 
 
 COUNTS = {
@@ -43,7 +46,7 @@ COUNTS = {
     "model FLOPs": "flops",
     "optimiser steps": "optimizer_steps",
 }
-"""What both arms must have the same number of, and the field that counts it."""
+"""The quantities that must be equal in both arms, each with the field that counts it."""
 FIELDS_WAIVED_BY_SETTING = {
     "precision": "precision",
     "layout": "",
@@ -56,40 +59,45 @@ FIELDS_WAIVED_BY_SETTING = {
     "threads": "final_loss",
     "allocator": "",
 }
-"""Settings that the arms may differ in, and what of the work is then not compared, since it follows from the setting."""
+"""Settings that may differ between the arms, each with the fields of the work that it changes and that are not
+compared.
+"""
 
 
 def compute_round_ratios(head: Sequence[float], base: Sequence[float]) -> list[float]:
-    """d of each round, from the seconds of the two turns in it."""
+    """Compute d of each round, from the seconds of the two turns in it."""
     return [compute_log_ratio(*pair) for pair in zip(head, base, strict=True)]
 
 
 def _reduce_rounds(head: Sequence[float], base: Sequence[float], mode: Schedule) -> float:
-    """d of a block, from the seconds of each of its turns."""
+    """Compute d of a block, from the seconds of each of its turns."""
     if mode == "turns":
         return statistics.median(compute_round_ratios(head, base))
     return compute_log_ratio(statistics.median(head), statistics.median(base))
 
 
 def median_ratio(base: JobRun, head: JobRun, mode: Schedule) -> float:
-    """d of a block by medians."""
+    """Compute d of a block by medians."""
     return _reduce_rounds(head.turn_seconds, base.turn_seconds, mode)
 
 
 def mean_ratio(base: JobRun, head: JobRun) -> float:
-    """d of a block by the mean over all kept steps."""
+    """Compute d of a block by the mean over all kept steps."""
     return compute_log_ratio(*(statistics.fmean(chain.from_iterable(run.step_seconds)) for run in (head, base)))
 
 
 def control_ratio(base: JobRun, head: JobRun, mode: Schedule) -> float:
-    """Log ratio of the control loop beside head over beside base, as d is made of the steps."""
+    """Compute the log ratio of the control loop beside head over beside base, in the same way as d of the steps."""
     return _reduce_rounds(head.control_seconds, base.control_seconds, mode)
 
 
 def compute_differences(
     header: CheckHeader, blocks: Sequence[PairRecord], jobs: Sequence[int]
 ) -> dict[MetricSeries, list[float]]:
-    """d of every one of these blocks, in order, by series; each block has all of the jobs. The metric asked for is gated."""
+    """Compute d of each of these blocks, in order, by series; each block has all of the jobs.
+
+    The requested metric is gated.
+    """
     found = {}
     for job in jobs:
         name, pairs = header.names[job], [(block.base[job], block.head[job]) for block in blocks]
@@ -100,7 +108,9 @@ def compute_differences(
 
 
 def control_ratios_by_job(header: CheckHeader, blocks: Sequence[PairRecord]) -> dict[str, list[float]]:
-    """The control's log ratios of every block that did not fail, by the name of the job beside whose steps it ran."""
+    """Compute the control's log ratios of every block that did not fail, by the name of the job beside whose steps it
+    ran.
+    """
     return {
         header.names[job]: [
             control_ratio(each.base[job], each.head[job], header.mode) for each in blocks if job in each.base
@@ -110,7 +120,7 @@ def control_ratios_by_job(header: CheckHeader, blocks: Sequence[PairRecord]) -> 
 
 
 def explain_drop(header: CheckHeader, block: PairRecord) -> str | None:
-    """Why a block that did not fail does not count by the check's rule, or None."""
+    """Explain why a block that did not fail is dropped by the check's rule; None if it counts."""
     if header.limits is None:
         return None
     spans = [block.spans[name] for name in (("both",) if header.mode == "turns" else ARMS)]
@@ -119,10 +129,10 @@ def explain_drop(header: CheckHeader, block: PairRecord) -> str | None:
 
 
 def reason_to_drop(spans: Sequence[Span], control: float, limits: DropLimits) -> str | None:
-    """Why the machine's state drops a block, or None. What is unknown drops nothing.
+    """Explain why the machine's state drops a block; None if it does not.
 
-    `spans` are those of both arms together, so that neither alone can drop it: the same for the arms exchanged. `control` is
-    the log of the control loop's time beside head over beside base.
+    Unknown values drop nothing. `spans` are those of both arms together, so that neither alone can drop it: exchanging
+    the arms changes nothing. `control` is the log of the control loop's time beside head over beside base.
     """
     wall = sum(span.wall_seconds for span in spans)
     for before, after, counter, whole, most in (
@@ -148,7 +158,10 @@ def reason_to_drop(spans: Sequence[Span], control: float, limits: DropLimits) ->
 
 
 def require_equal_work(header: CheckHeader, block: PairRecord) -> None:
-    """Raises ComparisonError where the arms did not do the same work, less what was declared different."""
+    """Check that the arms did the same work, except for what was declared different.
+
+    Raises ComparisonError otherwise.
+    """
     waived = {name for key in header.declared for name in FIELDS_WAIVED_BY_SETTING[key].split()}
     for job in sorted(block.base):
         base, head = block.base[job].work, block.head[job].work
@@ -158,9 +171,10 @@ def require_equal_work(header: CheckHeader, block: PairRecord) -> None:
 
 
 def find_unequal_work(base: WorkDone, head: WorkDone, final_loss_band: float | None = None) -> tuple[str, ...]:
-    """Everything in which the arms did not do the same work, one line each; empty where they did.
+    """List everything in which the arms did not do the same work, one line each.
 
-    `final_loss_band` is calibrated, the largest relative difference of two final losses of one revision; None: not held.
+    Empty if they did. `final_loss_band` is the calibrated largest relative difference of two final losses of one
+    revision; None skips that comparison.
     """
     found = [
         f"{name}: head {units.count(ours)}, base {units.count(its)}"
@@ -198,5 +212,8 @@ def _find_unequal_losses(base: WorkDone, head: WorkDone, final_loss_band: float 
 
 
 def _is_close(one: float, other: float, tolerance: float) -> bool:
-    """Within a share of the larger; a loss that is not finite is close to nothing."""
+    """Check that two losses differ by at most a share of the larger.
+
+    A loss that is not finite is close to nothing.
+    """
     return math.isfinite(one) and math.isclose(one, other, rel_tol=tolerance)

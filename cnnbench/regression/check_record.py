@@ -1,8 +1,10 @@
-"""A check on disk: a journal that grows by a line a block while it runs, and the whole record once it has ended.
+"""A check on disk: a journal that grows by one line per block while the check runs, and the whole record once it has
+ended.
 
 The journal (`FILE.part`, JSON lines: the header, then blocks, each on disk before the next begins) is what `--resume`
-goes on with. The record (`FILE`, one JSON document) holds the same header and blocks, raw, and how the check ended.
-The ending is derived from the rest by `regression.sequential`, so a replay writes the same bytes, or the record was edited.
+continues. The record (`FILE`, one JSON document) holds the same header and blocks, raw, and how the check ended. The
+ending is derived from the rest by `regression.sequential`, so a replay that writes other bytes shows that the record
+was edited.
 """
 
 from __future__ import annotations
@@ -26,10 +28,11 @@ _BEFORE_ENDING = '],\n"ending": '
 
 @dataclass(frozen=True)
 class DropLimits:
-    """Shares of a block's time above which it is dropped, those at which a result is doubted (`analysis.doubts`).
+    """Shares of a block's time above which it is dropped, the same at which a result is doubted (`analysis.doubts`).
 
     On an idle 2-core virtual machine steal was 0.1 % and pressure 0.5 %. Steal is a share of all cores' time.
-    `control_band` is calibrated: how far from 0 the control loop's log ratio may be in one block; None where there is none.
+    `control_band` is calibrated: how far from 0 the control loop's log ratio may be in one block; None if not
+    calibrated.
     """
 
     cores: int
@@ -40,21 +43,21 @@ class DropLimits:
 
 
 class ArmRecord(Frozen):
-    """What one arm is: its code, its Python, its settings, and what its worker said it runs on."""
+    """What one arm is: its code, its Python, its settings, and the software that its worker reported."""
 
     label: str
     python: str
-    """as it was asked for; empty: the one that ran the check, whose path is nobody's business"""
+    """as it was asked for; empty for the Python that ran the check, whose path stays private"""
     ref: str | None = None
     commit: str | None = None
     settings: dict[str, str] = Field(default_factory=dict)
     software: Software
     environment: dict[str, str]
-    """variables set for its worker, folders' own names left out"""
+    """variables set for its worker, without the folders' own names"""
 
 
 class CheckHeader(Frozen):
-    """Everything settled before the first block."""
+    """Everything decided before the first block."""
 
     kind: Literal["check"] = "check"
     record_version: int = 1  # changes of the record's shape. 1: first published
@@ -67,12 +70,12 @@ class CheckHeader(Frozen):
     base: ArmRecord
     head: ArmRecord
     jobs: dict[int, Job]
-    """base's; head's differ by what `declared` names"""
+    """base's jobs; head's differ in what `declared` names"""
     head_jobs: dict[int, Job]
     names: dict[int, str]
-    """of the jobs, as the verdict calls them"""
+    """names of the jobs in the verdict"""
     declared: tuple[str, ...] = ()
-    """keys in which the arms differ on purpose: not compared"""
+    """keys in which the arms differ on purpose, so that they are not compared"""
     mode: Schedule = "turns"
     rounds: int
     steps_per_turn: int
@@ -80,14 +83,14 @@ class CheckHeader(Frozen):
     seed: int
     plan: CheckPlan
     limits: DropLimits | None
-    """the rule that drops blocks; None: none may be dropped"""
+    """the rule that drops blocks; None if no block may be dropped"""
     max_minutes: float | None = None
     final_loss_bands: dict[int, float] = Field(default_factory=dict)
-    """calibrated, by job"""
+    """calibrated limits, by job"""
     profile: str | None = None
     """SHA-256 of the noise profile used"""
     advisory: str | None = None
-    """why nothing can be demanded here, where that is so"""
+    """why the result cannot be demanded here, if so"""
     on_inconclusive: Literal["fail", "warn"] = "fail"
     again: dict[Arm, dict[int, float]] = Field(default_factory=dict)
     """work injected on purpose (selftest)"""
@@ -95,19 +98,19 @@ class CheckHeader(Frozen):
 
 
 class CheckEnding(Frozen):
-    """How it ended; everything in it follows from header and blocks. Log ratios, as in `regression.decision`."""
+    """How the check ended; everything in it follows from header and blocks. Log ratios, as in `regression.decision`."""
 
     outcome: Literal["pass", "improved", "regressed", "inconclusive", "incomparable", "unfit", "failed", "calibrated"]
     exit_code: int
     problem: str | None = None
-    """in words, where there is no verdict"""
+    """the problem in words, if there is no verdict"""
     notes: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
     """the verdict in words"""
     verdict: dict[str, Any] | None = None
-    """regression.decision.Verdict less the plan"""
+    """regression.decision.Verdict without the plan"""
     dropped: dict[int, str] = Field(default_factory=dict)
-    """block number to why it does not count"""
+    """block number to the reason why it does not count"""
 
 
 class CheckRecord(Frozen):
@@ -119,37 +122,43 @@ class CheckRecord(Frozen):
 
 
 class Journal(Writer):
-    """The one writer of a check that is going on; holds the file's lock until closed."""
+    """The one writer of a check in progress; holds the file's lock until closed."""
 
-    held = "this check is still going on; wait for it or end it"
+    held = "this check is still running; wait for it or end it"
 
 
 def journal_path(path: Path) -> Path:
-    """`check.json.part`, beside the record it becomes."""
+    """Name the journal `check.json.part`, beside the record it becomes."""
     return path.with_name(f"{path.name}.part")
 
 
 def begin_journal(path: Path, header: CheckHeader) -> Journal:
-    """A new journal for the record `path`. Raises LedgerError where one is there already, or it cannot be written."""
+    """Create the journal of the record `path`.
+
+    Raises LedgerError if there is one already, or it cannot be written.
+    """
     part = journal_path(path)
     if part.exists():
-        raise LedgerError(f"{part}: an unfinished check is there; go on with --resume, or delete it")
+        raise LedgerError(f"{part}: there is an unfinished check; continue it with --resume, or delete it")
     journal = Journal.create(part)
     journal.append(header)
     return journal
 
 
 def reopen_journal(path: Path) -> tuple[Journal, CheckHeader, tuple[PairRecord, ...]]:
-    """The journal of the record `path`, to go on with. Raises LedgerError where there is none or it is still going on."""
+    """Open the journal of the record `path` to resume it.
+
+    Raises LedgerError if there is none or its check still runs.
+    """
     part = journal_path(path)
     if not part.exists():
         raise LedgerError(f"{part}: no unfinished check to resume; start it without --resume")
     journal, where, blocks = Journal.reopen(part), f"{part}:1", []
     try:
-        # the block that was being written when the power went is measured again
+        # a block that was being written at a power failure is measured again
         lines = journal.drop_torn_line().splitlines()
         if not lines:
-            raise LedgerError(f"{part}: empty; delete the file and start anew")
+            raise LedgerError(f"{part}: empty; delete the file and start again")
         header = CheckHeader.model_validate_json(lines[0])
         for number, line in enumerate(lines[1:], start=2):
             where = f"{part}:{number}"
@@ -157,29 +166,33 @@ def reopen_journal(path: Path) -> tuple[Journal, CheckHeader, tuple[PairRecord, 
     except BaseException as error:
         journal.close()
         if isinstance(error, ValidationError):
-            raise LedgerError(f"{where}: {describe_first_problem(error)}; delete the file and start anew") from error
+            raise LedgerError(f"{where}: {describe_first_problem(error)}; delete the file and start again") from error
         raise
     return journal, header, tuple(blocks)
 
 
 def save_record(path: Path, record: CheckRecord) -> None:
-    """Write the record whole, on disk before its name is there, then remove the journal. Raises FileError."""
+    """Write the record whole, on disk before its name is there, then remove the journal.
+
+    Raises FileError.
+    """
     save_file(path, to_bytes(record), make_folder=True)
     with contextlib.suppress(OSError):
         journal_path(path).unlink()
 
 
 def to_bytes(record: CheckRecord) -> bytes:
-    """The document: a header to read, then a line a block."""
+    """Serialize the record: a header to read, then one line per block."""
     head, ending = (part.model_dump_json(indent=1) for part in (record.header, record.ending))
     blocks = ",\n".join(block.model_dump_json() for block in record.blocks)
     return f'{{"header": {head},\n"blocks": [\n{blocks}\n{_BEFORE_ENDING}{ending}}}\n'.encode()
 
 
 def replace_ending(content: bytes, record: CheckRecord) -> bytes:
-    """The document `content` with the record's ending in place of its own; one in another layout is written anew.
+    """Replace the ending in the document `content` by the record's.
 
-    Header and blocks stay byte for byte, whichever version wrote them: a field that jobs have got since is not added.
+    A document in another layout is written again. Header and blocks stay byte for byte, whichever version wrote them: a
+    field that jobs have got since is not added.
     """
     before, mark, _ = content.rpartition(_BEFORE_ENDING.encode())
     if not mark:
@@ -188,7 +201,7 @@ def replace_ending(content: bytes, record: CheckRecord) -> bytes:
 
 
 def load_record(path: Path) -> CheckRecord:
-    """A record read back. Raises LedgerError, with the first field that is wrong."""
+    """Load a record. Raises LedgerError, with the first field that is wrong."""
     with explain_refusal(LedgerError, f"{path}: cannot be read"):
         content = path.read_bytes()
     try:

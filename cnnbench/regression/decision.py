@@ -1,8 +1,9 @@
-"""From the blocks so far to a verdict, or to the wish for more: pure, so that a runner can drive it and a record replay it.
+"""Decides from the blocks so far on a verdict, or on more blocks: pure, so that a runner can drive it and a record
+replay it.
 
-A runner calls `decide` after every few blocks; while the answer is a `Continue` it measures what that asks for. One that
-raises a suspicion asks for fresh blocks, which are then decided together with that suspicion. Blocks after the look that
-decides are not read, so a record of more blocks than were needed replays to the same verdict. All values are frozen, all
+A runner calls `decide` after every few blocks; while the answer is a `Continue` it measures what that asks for. A
+suspicion asks for fresh blocks, which are then decided together with that suspicion. Blocks after the look that decides
+are not read, so a record of more blocks than were needed replays to the same verdict. All values are frozen, all
 differences log ratios.
 """
 
@@ -35,7 +36,9 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class MetricSeries:
-    """One job's one metric, such as mnist-cnn/cpu's median step time. Only gated series decide; the others advise."""
+    """One metric of one job, such as mnist-cnn/cpu's median step time. Only gated series decide; the others are
+    advisory.
+    """
 
     job: str
     metric: str = STEP_METRIC
@@ -43,13 +46,13 @@ class MetricSeries:
 
     @property
     def label(self) -> str:
-        """`mnist-cnn/cpu`, and the metric where it is not the usual one: `mnist-cnn/cpu, mean step`."""
+        """`mnist-cnn/cpu`, with the metric if it is not the usual one: `mnist-cnn/cpu, mean step`."""
         return self.job if self.metric == STEP_METRIC else f"{self.job}, {self.metric}"
 
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What the fresh blocks said of a suspect series."""
+    """The result of the fresh blocks for a suspect series."""
 
     blocks: int
     slower: int
@@ -59,10 +62,12 @@ class Confirmation:
 
 @dataclass(frozen=True)
 class SeriesFinding:
-    """One series at the look that ended the screening; estimate, bounds and `detectable` are log ratios, head over base.
+    """One series at the look that ended the screening; estimate, bounds and `detectable` are log ratios, head over
+    base.
 
-    The interval is the two-sided 95 % one, so `high` is the bound that a PASS is decided by. `detectable` is the minimum
-    detectable effect (`plan.detectable`) for the standard deviation of these d's, which six blocks tell to about 30 %.
+    The interval is the two-sided 95 % one, so `high` is the bound that decides a PASS. `detectable` is the minimum
+    detectable effect (`plan.detectable`) for the standard deviation of these d's, which six blocks estimate to about 30
+    %.
     """
 
     series: MetricSeries
@@ -80,17 +85,17 @@ class SeriesFinding:
 
 @dataclass(frozen=True)
 class Continue:
-    """Measure on, until there are `blocks` valid blocks: in the screening of every series, else fresh ones of `series`."""
+    """A request for blocks, up to `blocks` valid ones: of every series in screening, else fresh ones of `series`."""
 
     blocks: int
     series: tuple[MetricSeries, ...] = ()
     findings: tuple[SeriesFinding, ...] = ()
-    """Those of the look that raised the suspicion; none in the screening."""
+    """The findings of the look that raised the suspicion; empty in the screening."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The end of a check. `blocks` is how many of each job the screening took."""
+    """The end of a check. `blocks` is how many blocks of each job the screening took."""
 
     decision: Decision
     findings: tuple[SeriesFinding, ...]
@@ -99,7 +104,7 @@ class Verdict:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the command ends with: 0 passed or improved, 1 regressed, 4 inconclusive."""
+        """The exit code of the command: 0 passed or improved, 1 regressed, 4 inconclusive."""
         codes = {Decision.REGRESSED: ExitCode.FINDING, Decision.INCONCLUSIVE: ExitCode.INCONCLUSIVE}
         return codes.get(self.decision, ExitCode.DONE)
 
@@ -109,25 +114,28 @@ Observations = Mapping[MetricSeries, Sequence[float]]
 
 
 def compute_log_ratio(head_seconds: float, base_seconds: float) -> float:
-    """d of one block, above 0 where head is slower. Raises ValueError for times that cannot be."""
+    """Compute d of one block, above 0 if head is slower.
+
+    Raises ValueError for times that are not positive and finite.
+    """
     if not all(0 < seconds < math.inf for seconds in (head_seconds, base_seconds)):
         raise ValueError(f"head {head_seconds!r} s over base {base_seconds!r} s: both must be positive and finite")
     return math.log(head_seconds) - math.log(base_seconds)
 
 
 def decide(observations: Observations, plan: CheckPlan, suspicion: Continue | None = None) -> Verdict | Continue:
-    """The verdict on the blocks so far, or what to measure on; on fresh blocks for the answer that asked for them.
+    """Decide on the blocks so far: a verdict, or what to measure next.
 
-    PASS where at one look every gated series and the geometric means pass; IMPROVED where one of them is faster than the
-    tolerance besides; REGRESSED where a suspicion is confirmed; INCONCLUSIVE where a suspicion is not confirmed or the
-    blocks are used up. The first look that decides is the verdict. Raises ValueError for d's that are not finite, or
-    none that are gated.
+    After a `suspicion` the observations are the fresh blocks that it asked for. PASS if at one look every gated series
+    and the geometric means pass; IMPROVED if besides one of them is faster than the tolerance; REGRESSED if a suspicion
+    is confirmed; INCONCLUSIVE if a suspicion is not confirmed or the blocks are used up. The first look that decides
+    gives the verdict. Raises ValueError if a d is not finite, or no series is gated.
     """
     if not any(series.gated for series in observations):
         raise ValueError("no gated series: nothing to decide by")
     for series, log_ratios in observations.items():
         if series.job == GEOMETRIC_MEAN:
-            raise ValueError(f"{GEOMETRIC_MEAN!r} is computed here and no job's name")
+            raise ValueError(f"{GEOMETRIC_MEAN!r} is computed here and cannot be a job's name")
         if not all(map(math.isfinite, log_ratios)):
             raise ValueError(f"{series.label}: a difference is not a finite number")
     everything = {**observations, **geometric_means(observations)}
@@ -135,7 +143,7 @@ def decide(observations: Observations, plan: CheckPlan, suspicion: Continue | No
 
 
 def geometric_means(observations: Observations) -> dict[MetricSeries, Sequence[float]]:
-    """The series of mean d over the gated jobs, one for each metric that two or more of them share.
+    """Compute the series of mean d over the gated jobs, one for each metric that two or more of them share.
 
     Block i of one job goes with block i of the others. Under the hypothesis each d is symmetric, and so is their mean.
     """
@@ -158,7 +166,7 @@ def _screen(observations: Observations, plan: CheckPlan) -> Verdict | Continue:
         findings = tuple(_examine(series, d, look, plan) for series, d in observations.items())
         gated = [finding for finding in findings if finding.series.gated]
         if suspects := {finding.series for finding in gated if finding.suspect}:
-            # those themselves, and all gated ones of the metric where a geometric mean is suspect
+            # the suspects, and all gated series of a metric whose geometric mean is suspect
             whole = {series.metric for series in suspects if series.job == GEOMETRIC_MEAN}
             jobs = {each.series for each in gated if each.series.job != GEOMETRIC_MEAN}
             chosen = sorted(series for series in jobs if series in suspects or series.metric in whole)

@@ -1,8 +1,8 @@
 """The sequential plan: after how many blocks to look, how strictly, and what the plan can see.
 
-Enters a plan (the defaults are the check's) and differences d = log(head / base); leave what one look says of them. All
-functions take many series at once, blocks along the last axis, so that a live check and a simulation of 20,000 run the
-same lines.
+A plan (the defaults are the check's) and differences d = log(head / base) go in; the result of one look comes out. All
+functions take many series at once, blocks along the last axis, so that a live check and a simulation of 20,000 checks
+run the same lines.
 
 At a look with n blocks a series *passes* where the one-sided 97.5 % upper bound of d is below log(1 + tolerance), is
 *improved* where that bound is below -log(1 + tolerance), and *suspect* where d is above log(1 + tolerance), not merely
@@ -37,41 +37,45 @@ class Look(NamedTuple):
 
 
 LOOKS = (Look(6), Look(8, 0.004), Look(12, 0.003), Look(16, 0.003))
-"""Together 0.01 a series. W- may be 0, 5 and 16; 6 blocks could not reach 0.004, since 2^-6 is 0.016."""
+"""The levels add up to 0.01 per series. W- may be 0, 5 and 16; 6 blocks could not reach 0.004, since 2^-6 is 0.016."""
 SHIPPED_EXCESS = {8: 1.9453125, 12: 1.478515625, 16: 1.3544921875}
 """`compute_detectable_excess` of the plan as it ships, cut after the look at that many blocks. Simulating it takes half a
 second in every process, more than the decision itself. `test_decision` checks the figures against the simulation."""
 MAX_TOLERANCE = 1.0
-"""A slowdown by a factor 2: who tolerates more needs no statistics."""
+"""A slowdown by a factor of 2: anyone who tolerates more needs no statistics."""
 
 
 @dataclass(frozen=True)
 class CheckPlan:
-    """What was settled before the first block: `tolerance` as a fraction of base's time, levels, looks."""
+    """What was decided before the first block: `tolerance` as a fraction of base's time, levels, looks."""
 
     tolerance: float = 0.05
     looks: tuple[Look, ...] = LOOKS
     pass_alpha: float = 0.025
     confirm_blocks: int = 10
     confirm_alpha: float = 0.007
-    """W- of 10 fresh blocks at most 4: 7 of 1024 sign vectors, 0.0068."""
+    """W- of 10 fresh blocks is at most 4: 7 of 1024 sign vectors, 0.0068."""
     power: float = 0.8
-    """Of the minimum detectable effect."""
+    """The power at which an effect counts as detectable."""
 
     @property
     def log_tolerance(self) -> float:
-        """log(1 + tolerance), what d is held against; faster is measured by the same factor, so the arms may be swapped."""
+        """log(1 + tolerance), which d is compared with.
+
+        Faster is measured by the same factor, so the arms may be swapped.
+        """
         return math.log1p(self.tolerance)
 
     @property
     def max_blocks(self) -> int:
-        """Blocks of the last look."""
+        """The blocks of the last look."""
         return self.looks[-1].blocks
 
     def false_alarm_bound(self, series: int) -> float:
-        """Most probable share of checks of that many gated series that alarm where nothing is slower than the tolerance.
+        """Bound the share of checks with that many gated series that raise a false alarm.
 
-        The sum of the attained levels (not the nominal ones), by Bonferroni over looks and series: for any noise.
+        A false alarm is one where nothing is slower than the tolerance. The bound is the sum of the attained levels
+        (not the nominal ones), by Bonferroni over looks and series, and holds for any noise.
         """
         tests = (*self.looks, Look(self.confirm_blocks, self.confirm_alpha))
         levels = [tail_probability(n, critical_value(n, alpha)) for n, alpha in tests if alpha is not None]
@@ -79,7 +83,7 @@ class CheckPlan:
 
 
 class LookFlags(NamedTuple):
-    """What one look says of each series; never passes and suspects at once."""
+    """The result of one look for each series; a series never passes and suspects at once."""
 
     passes: BoolArray
     improves: BoolArray
@@ -95,20 +99,23 @@ class ScreenedChecks(NamedTuple):
 
 
 def make_check_plan(tolerance: float, max_blocks: int | None = None) -> CheckPlan:
-    """The check's plan for a tolerance (a fraction), without the looks after `max_blocks` blocks.
+    """Make the check's plan for a tolerance (a fraction), without the looks after `max_blocks` blocks.
 
-    The levels stay what they are, so a plan cut short sees less but errs no more often. Raises UsageError.
+    The levels do not change, so a plan cut short detects less but errs no more often. Raises UsageError.
     """
     if not 0 < tolerance <= MAX_TOLERANCE:
         raise UsageError(f"tolerance {tolerance:g} is not above 0 and at most {MAX_TOLERANCE:g}: 0.05 is 5 %")
     looks = tuple(look for look in LOOKS if max_blocks is None or look.blocks <= max_blocks)
     if not looks:
-        raise UsageError(f"at most {max_blocks} blocks: the first look takes {LOOKS[0].blocks}, give at least as many")
+        raise UsageError(f"at most {max_blocks} blocks: the first look needs {LOOKS[0].blocks}, give at least as many")
     return CheckPlan(tolerance=tolerance, looks=looks)
 
 
 def evaluate_look(log_ratios: Float64Array, look: Look, plan: CheckPlan) -> LookFlags:
-    """What this look says of d, shape (..., at least look.blocks); blocks after the look are not read."""
+    """Evaluate this look at d, shape (..., at least look.blocks).
+
+    Blocks after the look are not read.
+    """
     averages = walsh_averages(log_ratios[..., : look.blocks])
     return LookFlags(
         passes=_is_significant(averages >= plan.log_tolerance, look.blocks, plan.pass_alpha),
@@ -118,13 +125,13 @@ def evaluate_look(log_ratios: Float64Array, look: Look, plan: CheckPlan) -> Look
 
 
 def confirm_slowdown(log_ratios: Float64Array, plan: CheckPlan) -> BoolArray:
-    """Whether fresh blocks, shape (..., at least plan.confirm_blocks), lie above the tolerance too."""
+    """Test whether fresh blocks, shape (..., at least plan.confirm_blocks), are above the tolerance too."""
     fresh = log_ratios[..., : plan.confirm_blocks]
     return _is_significant(walsh_averages(fresh) <= plan.log_tolerance, plan.confirm_blocks, plan.confirm_alpha)
 
 
 def screen_checks(log_ratios: Float64Array, plan: CheckPlan) -> ScreenedChecks:
-    """Many checks at once: d of shape (checks, series, plan.most_blocks), each to the end of its screening.
+    """Screen many checks at once: d has the shape (checks, series, plan.max_blocks).
 
     A check ends at the first look where a series is suspect or all series pass.
     """
@@ -147,24 +154,28 @@ def screen_checks(log_ratios: Float64Array, plan: CheckPlan) -> ScreenedChecks:
 
 
 def append_mean(log_ratios: Float64Array) -> Float64Array:
-    """The jobs of shape (checks, jobs, blocks), and their geometric mean after them where they are several."""
+    """Append the geometric mean of several jobs to d of shape (checks, jobs, blocks).
+
+    One job stays as it is.
+    """
     if log_ratios.shape[1] == 1:
         return log_ratios
     return np.concatenate([log_ratios, log_ratios.mean(axis=1, keepdims=True)], axis=1)
 
 
 def compute_detectable_effect(spread: float, plan: CheckPlan) -> float | None:
-    """Minimum detectable effect, a log ratio: the slowdown that this plan ends REGRESSED with probability `plan.power`.
+    """Compute the minimum detectable effect, a log ratio: the slowdown found REGRESSED with probability `plan.power`.
 
-    For normal d of standard deviation `spread`: log(1 + tolerance) + z x spread, where z depends on the plan alone (1.35
-    for the whole plan at 80 %: `compute_detectable_excess`). None for a plan cut so short that it cannot suspect.
+    For normal d of standard deviation `spread`: log(1 + tolerance) + z x spread, where z depends on the plan alone
+    (1.35 for the whole plan at 80 %: `compute_detectable_excess`). None for a plan cut so short that it cannot suspect.
     """
     excess = compute_detectable_excess(plan)
     return None if excess is None else plan.log_tolerance + excess * spread
 
 
 def compute_detectable_excess(plan: CheckPlan) -> float | None:
-    """How far above the tolerance, in standard deviations of d, a slowdown is confirmed with probability `plan.power`.
+    """Compute how far above the tolerance a slowdown is confirmed with probability `plan.power`, in standard deviations
+    of d.
 
     Simulated, since looks and confirmation together have no closed form: 10,000 checks of normal d with a fixed seed,
     bisected, which leaves a standard error of 0.01. The tests depend on (d - tolerance) / spread alone.
@@ -191,6 +202,9 @@ def _simulate_excess(unit: CheckPlan) -> float | None:
 
 
 def _is_significant(counted: BoolArray, blocks: int, alpha: float | None) -> BoolArray:
-    """Whether so few Walsh averages are on the wrong side that the test at `alpha` claims the other; without a level, never."""
+    """Test at `alpha` whether few enough Walsh averages are on the wrong side.
+
+    Without a level, never significant.
+    """
     limit = -1 if alpha is None else critical_value(blocks, alpha)
     return np.asarray(np.count_nonzero(counted, axis=-1) <= limit)

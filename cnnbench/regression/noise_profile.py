@@ -1,4 +1,5 @@
-"""What a machine's noise allows, from A/A blocks: the spread of d, how much of it more rounds would remove, what shows.
+"""What a machine's noise allows, from A/A blocks: the spread of d, how much more rounds would remove, what can be
+detected.
 
 The spread of d between blocks has two parts. Rounds within a block scatter, and their median has a standard error of
 1.2533 x their standard deviation / sqrt(rounds) (asymptotically for a normal distribution; the scatter by the median
@@ -38,7 +39,9 @@ from cnnbench.schema import RENAMED_SUITES, Frozen, Machine, Software, current_s
 MEDIAN_ERROR = 1.2533
 """sqrt(pi / 2): standard error of a median over that of a mean, for a normal distribution."""
 MIN_CONTROL_BAND = 0.01
-"""The control loop's median ratio of a quiet pair is within 0.2 %; a band narrower than this would drop by chance."""
+"""The control loop's median ratio of a quiet pair is within 0.2 %; a narrower band than this would drop blocks by
+chance.
+"""
 MIN_TOLERANCE = 0.005
 REPLAYS = 1000
 MIN_BLOCKS = 6
@@ -48,15 +51,15 @@ class JobNoise(Frozen):
     """A job's noise between A/A blocks; all spreads are standard deviations of log ratios."""
 
     spread: float
-    """of d by medians: sigma_d"""
+    """spread of d by medians: sigma_d"""
     mean_spread: float
-    """of d by mean steps"""
+    """spread of d by mean steps"""
     within_spread: float | None
-    """of rounds within a block; None where arms ran one after the other"""
+    """spread of rounds within a block; None if the arms ran one after the other"""
     within_error: float | None
-    """what those leave in a block's median"""
+    """what that spread leaves in a block's median"""
     between_spread: float | None
-    """what rounds do not explain"""
+    """the spread that rounds do not explain"""
     control_spread: float
     final_loss_band: float | None
     step_seconds: float
@@ -66,7 +69,7 @@ class JobNoise(Frozen):
 
 
 class ReplayedChecks(Frozen):
-    """Checks run on the recorded differences, drawn anew with fresh signs, all slower by `effect`."""
+    """Checks simulated on the recorded differences, resampled with fresh signs, all slower by `effect`."""
 
     effect: float
     checks: int
@@ -76,7 +79,9 @@ class ReplayedChecks(Frozen):
 
 
 class DetectableEffect(Frozen):
-    """The slowdown that a plan of at most `blocks` blocks finds in 80 % of checks, as a fraction; None: none."""
+    """The slowdown that a plan of at most `blocks` blocks finds in 80 % of checks, as a fraction; None if it finds
+    none.
+    """
 
     blocks: int
     effect: float | None
@@ -102,22 +107,22 @@ class NoiseProfile(Frozen):
     blocks: int
     dropped: int
     wall_seconds: float
-    """of all blocks, dropped and failed ones too"""
+    """seconds of all blocks, dropped and failed ones too"""
     jobs: dict[str, JobNoise]
     geometric_mean_spread: float | None = None
-    """of the mean d, where jobs are several"""
+    """spread of the mean d, if there are several jobs"""
     control_band: float
     tolerance: float
-    """that the detectable slowdowns and replays below are for"""
+    """the tolerance of the detectable slowdowns and replays below"""
     recommended_tolerance: float
     recommended_rounds: int | None
-    """for sigma_d <= tolerance / 3; None: no number of rounds does"""
+    """rounds for sigma_d <= tolerance / 3; None if no number of rounds reaches it"""
     detectable: tuple[DetectableEffect, ...]
     replayed: tuple[ReplayedChecks, ...]
 
     @property
     def digest(self) -> str:
-        """SHA-256 of its values."""
+        """SHA-256 of the profile's values."""
         return schema.digest(self.model_dump_json())
 
     @property
@@ -127,12 +132,15 @@ class NoiseProfile(Frozen):
 
 
 def profile_path(results: Path, machine_id: str, suite: str) -> Path:
-    """`results/<machine>/noise/<suite>.json`, beside the ledgers, so that it can be committed with them."""
+    """Name the file `results/<machine>/noise/<suite>.json`.
+
+    It is beside the ledgers, so that it can be committed with them.
+    """
     return results / machine_id / "noise" / f"{suite}.json"
 
 
 def stored_profile_path(results: Path, machine_id: str, suite: str) -> Path:
-    """Return the path of the suite's profile: under a name that the suite had before, where only that one is there."""
+    """Find the path of the suite's profile, under a former name of the suite if only that exists."""
     paths = [
         profile_path(results, machine_id, name)
         for name in (suite, *(old for old, new in RENAMED_SUITES.items() if new == suite))
@@ -141,26 +149,29 @@ def stored_profile_path(results: Path, machine_id: str, suite: str) -> Path:
 
 
 def conclude_calibration(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
-    """The record of an A/A recording: raw blocks, and which of them did not count. Raises what `sort_blocks` raises."""
+    """Make the record of an A/A recording: raw blocks, and which did not count.
+
+    Raises what `sort_blocks` raises.
+    """
     ending = CheckEnding(outcome="calibrated", exit_code=0, dropped=sort_blocks(header, blocks)[1])
     return CheckRecord(header=header, blocks=tuple(blocks), ending=ending)
 
 
 def profile_recording(header: CheckHeader, blocks: Sequence[PairRecord], holds_days: int) -> NoiseProfile:
-    """The profile of an A/A recording, dated by the end of its last block: the same whenever it is made.
+    """Make the profile of an A/A recording, dated by the end of its last block, so that it does not depend on today.
 
-    Raises LedgerError where fewer than six blocks count, else what `sort_blocks` raises.
+    Raises LedgerError if fewer than six blocks count, and what `sort_blocks` raises.
     """
     counted, _ = sort_blocks(header, blocks)
     if len(counted) < MIN_BLOCKS:
         raise LedgerError(
-            f"{len(counted)} of {len(blocks)} blocks count, a noise profile takes {MIN_BLOCKS}: measure more"
+            f"{len(counted)} of {len(blocks)} blocks count, a noise profile needs {MIN_BLOCKS}: measure more"
         )
     last, plan = blocks[-1], header.plan
     try:
         ended = datetime.fromisoformat(last.started_at) + timedelta(seconds=last.wall_seconds)
     except ValueError as error:
-        raise LedgerError(f"block {last.number}: started_at {last.started_at!r} is no date") from error
+        raise LedgerError(f"block {last.number}: started_at {last.started_at!r} is not a date") from error
     jobs = {header.names[job]: _measure_job_noise(header, counted, job) for job in sorted(header.jobs)}
     table = np.array([noise.d for noise in jobs.values()])
     worst = max(noise.spread for noise in jobs.values())
@@ -231,13 +242,13 @@ def _measure_job_noise(header: CheckHeader, blocks: Sequence[PairRecord], job: i
 
 
 def _estimate_spread(values: Sequence[float]) -> float:
-    """The standard deviation by the median absolute deviation, for a normal distribution."""
+    """Estimate the standard deviation of a normal distribution from the median absolute deviation."""
     middle = statistics.median(values)
     return 1.4826 * statistics.median(abs(value - middle) for value in values)
 
 
 def _recommend_rounds(noises: Sequence[JobNoise], plan: CheckPlan) -> int | None:
-    """The fewest rounds, a multiple of ten, that bring every job's spread to a third of the tolerance."""
+    """Find the fewest rounds, a multiple of ten, that reduce every job's spread to a third of the tolerance."""
     most = 1
     for noise in noises:
         if noise.within_spread is None or noise.between_spread is None:
@@ -250,7 +261,9 @@ def _recommend_rounds(noises: Sequence[JobNoise], plan: CheckPlan) -> int | None
 
 
 def _replay_checks(table: np.ndarray, plan: CheckPlan, effect: float, seed: int) -> ReplayedChecks:
-    """Checks on recorded blocks drawn with replacement, each with a fair sign that all jobs of the block share."""
+    """Simulate checks on recorded blocks drawn with replacement, each with a fair sign that all jobs of the block
+    share.
+    """
     rng = np.random.default_rng([seed, round(1e6 * effect)])
 
     def draw(blocks: int) -> np.ndarray:
@@ -270,7 +283,10 @@ def _replay_checks(table: np.ndarray, plan: CheckPlan, effect: float, seed: int)
 
 
 def load_profile(path: Path, machine: Machine, suite_digest: str, now: datetime) -> NoiseProfile:
-    """The profile in a file. Raises ComparisonError for another machine, an older suite or one expired, else LedgerError."""
+    """Load the profile in a file.
+
+    Raises ComparisonError for another machine, a changed suite or an expired profile, LedgerError for an unusable file.
+    """
     try:
         with explain_refusal(LedgerError, f"{path}: cannot be read", "make it with `cnnbench check calibrate`"):
             profile = NoiseProfile.model_validate_json(path.read_bytes())
@@ -288,7 +304,10 @@ def load_profile(path: Path, machine: Machine, suite_digest: str, now: datetime)
 
 
 def explain_insensitivity(profile: NoiseProfile, plan: CheckPlan) -> str | None:
-    """Why this plan is of little use on this machine: it would not find twice the tolerance; None where it would."""
+    """Explain that this plan would not find twice the tolerance on this machine.
+
+    None if it would.
+    """
     found = compute_detectable_effect(profile.worst_spread, plan)
     if found is not None and found <= math.log1p(2 * plan.tolerance):
         return None

@@ -1,6 +1,6 @@
 """Saved baselines: runs of one machine under a name, row by row, as `screen_run` compares a later run with them.
 
-Names are kept in `results/<machine>/baselines.toml`, beside the ledgers that they stand for:
+Names are kept in `results/<machine>/baselines.toml`, beside the ledgers that they name:
 
     [main]
     saved_at = "2026-11-24T20:00:00Z"
@@ -8,10 +8,11 @@ Names are kept in `results/<machine>/baselines.toml`, beside the ledgers that th
     [main.runs]
     20261123T230436Z-c497 = "5b1c..."
 
-Each run is stored with the SHA-256 of its ledger's file: a ledger that changed since, or is gone, is noticed, and nothing is
-judged by it. The model FLOPs of a step are stored beside the runs, since no ledger has them. All other figures are derived from
-the ledgers when they are needed (`make_baseline`): each row keeps the runs under its newest run's conditions; the others are
-named and left out. A baseline never moves by itself: nothing here takes the last run for it.
+Each run is stored with the SHA-256 of its ledger's file: a ledger that changed since, or is gone, is noticed, and
+nothing is judged by it. The model FLOPs of a step are stored beside the runs, since no ledger has them. All other
+figures are derived from the ledgers when they are needed (`make_baseline`): each row keeps the runs under its newest
+run's conditions; the others are named and left out. A baseline never moves by itself: nothing here takes the last run
+for it.
 """
 
 from __future__ import annotations
@@ -46,14 +47,17 @@ _PATH_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 
 @dataclass(frozen=True)
 class BaselineRow:
-    """One job on one processor (its seed and round are 0), the conditions its runs share, and their processes, oldest first."""
+    """One job on one processor (with seed and round 0), the conditions its runs share, and their processes, oldest
+    first.
+    """
 
     job: Job
     conditions: Conditions
     runs: tuple[tuple[Process, ...], ...]
     step_flops: int | None
-    """Model FLOPs of a step as they were counted when the baseline was saved: no ledger has them, and that the same job once
-    had others is what the exact rule is to find."""
+    """Model FLOPs of a step as they were counted when the baseline was saved. They are in no ledger, and the exact rule
+    is to find that they have changed for the same job.
+    """
 
     @property
     def processes(self) -> tuple[Process, ...]:
@@ -62,13 +66,13 @@ class BaselineRow:
 
     @property
     def run_ids(self) -> frozenset[str]:
-        """Its runs by name."""
+        """The ids of all its runs."""
         return frozenset(process.run_id for process in self.processes)
 
 
 @dataclass(frozen=True)
 class SavedBaseline:
-    """What a name stands for on one machine; the runs from the oldest to the newest."""
+    """A named baseline on one machine; its runs are sorted from the oldest to the newest."""
 
     name: str
     machine_id: str
@@ -78,12 +82,15 @@ class SavedBaseline:
 
     @property
     def newest(self) -> RunHeader:
-        """The newest of its runs: what a later one is most like."""
+        """The newest of its runs, which a later one resembles most."""
         return self.runs[-1]
 
 
 def check_name(name: str) -> str:
-    """The name, if it is made of letters, digits, dot, dash and underscore. Raises UsageError for any other."""
+    """Return the name if it has only letters, digits, dots, dashes and underscores.
+
+    Raises UsageError for any other.
+    """
     if not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 1}}}", name):
         raise UsageError(
             f"baseline name {name!r}: write 1 to {MAX_NAME_LENGTH} letters, digits, dots, dashes or underscores, "
@@ -93,14 +100,20 @@ def check_name(name: str) -> str:
 
 
 def find_clean_commit(run: RunHeader) -> str | None:
-    """The commit that is what ran; None where there is none, or files were changed since it. A name is no commit."""
+    """Find the commit whose code ran; None if there is none, or files were changed since it.
+
+    A branch or tag does not count.
+    """
     named = run.software.git_commit or ""
     whole = re.fullmatch("[0-9a-f]{40}(?:[0-9a-f]{24})?", named)
     return named if whole and not run.software.git_dirty else None
 
 
 def read_median_step(process: Process) -> float | None:
-    """The median step in seconds of a process that ended well; None for any other, which no baseline keeps."""
+    """Read the median step in seconds of a process that ended well.
+
+    None for any other, which no baseline keeps.
+    """
     seconds = 0.0 if process.metrics is None else process.metrics.median_step_seconds
     return seconds if 0 < seconds < math.inf else None
 
@@ -108,10 +121,11 @@ def read_median_step(process: Process) -> float | None:
 def make_baseline(
     name: str, processes: Iterable[Process], saved_at: str, flops_by_row: Mapping[str, int] | None = None
 ) -> tuple[SavedBaseline, tuple[str, ...]]:
-    """The baseline of these processes, all of one machine, and which runs of which rows were left out and why.
+    """Make the baseline of these processes of one machine, and list which runs of which rows were left out and why.
 
-    `flops_by_row` are the model FLOPs of a step as counted then, by `digest(row_key)`; None counts them now. The order of the
-    processes changes nothing. Raises UsageError for a name that is none, several machines, or no process that ended well.
+    `flops_by_row` are the model FLOPs of a step as counted then, by `digest(row_key)`; None counts them now. The order
+    of the processes does not matter. Raises UsageError for an invalid name, several machines, or no process that ended
+    well.
     """
     check_name(name)
     by_age = attrgetter("run.created_at", "run_id", "job.round", "index", "attempt")
@@ -127,7 +141,7 @@ def make_baseline(
     for key, members in sorted(group_by(good, attrgetter("row_key")).items()):
         newest, kept = members[-1], []
         conditions = newest.conditions
-        for process in members:  # of a run that has the row under two conditions, those that fit
+        for process in members:  # a run may have the row under two conditions: keep those that fit
             if differences := find_differences(conditions, process.conditions):
                 why = describe_differences(differences, "newest")
                 left_out.append(f"run {process.run_id} was left out: {why}")
@@ -142,7 +156,7 @@ def make_baseline(
 
 
 def describe_differences(found: Sequence[FieldDifference], base: str) -> str:
-    """`torch 2.12.0 (newest 2.13.0), protocol 1 (newest 2)`."""
+    """Format the differences: `torch 2.12.0 (newest 2.13.0), protocol 1 (newest 2)`."""
     return ", ".join(f"{each.field} {_format_value(each.new)} ({base} {_format_value(each.base)})" for each in found)
 
 
@@ -155,14 +169,14 @@ class BaselineEntry(Frozen):
 
     saved_at: str
     runs: dict[str, str] = Field(min_length=1)
-    """run to the SHA-256 of its ledger's file"""
+    """run id to the SHA-256 of its ledger's file"""
     step_flops: dict[str, int] = Field(default_factory=dict)
-    """by the SHA-256 of the row's key"""
+    """model FLOPs of a step by the SHA-256 of the row's key"""
 
 
 @dataclass(frozen=True)
 class NamedRun:
-    """A run that a baseline names, with its ledger as it is now; None where it cannot be read or is not there."""
+    """A run that a baseline names, with its ledger as it is now; None if the ledger cannot be read or is missing."""
 
     run_id: str
     sha256: str
@@ -171,7 +185,10 @@ class NamedRun:
 
 
 def read_entries(results: Path, machine_id: str) -> dict[str, BaselineEntry]:
-    """The names of a machine; none where there is no file. Raises LedgerError for a file that cannot be understood."""
+    """Read the names of a machine; empty if there is no file.
+
+    Raises LedgerError for a file that cannot be understood.
+    """
     path = results / machine_id / FILE_NAME
     try:
         return TypeAdapter(dict[str, BaselineEntry]).validate_python(tomllib.loads(path.read_bytes().decode()))
@@ -186,9 +203,9 @@ def read_entries(results: Path, machine_id: str) -> dict[str, BaselineEntry]:
 
 @contextmanager
 def change_entries(results: Path, machine_id: str) -> Iterator[dict[str, BaselineEntry]]:
-    """The names of a machine, to be changed; written when left, the same bytes for the same names. Raises LedgerError.
+    """Yield the names of a machine to be changed, and write them at the end. Raises LedgerError.
 
-    Two commands at once change them one after the other.
+    Equal names give the same bytes. Two commands at once make their changes one after the other.
     """
     with files.wait_for_lock(results / machine_id):
         entries = read_entries(results, machine_id)
@@ -209,7 +226,7 @@ def _format_key(key: str) -> str:
 def save_baseline(results: Path, baseline: SavedBaseline, ledgers: Sequence[Ledger], *, replace: bool) -> Path:
     """Store the name of the baseline's runs, whose ledgers are among these; returns the file.
 
-    Raises UsageError where the name is taken and `replace` is not set, or a ledger is not in the results.
+    Raises UsageError if the name is taken and `replace` is not set, or a ledger is not in the results.
     """
     machine_id, name = baseline.machine_id, baseline.name
     if not _PATH_PART.fullmatch(machine_id):
@@ -221,7 +238,7 @@ def save_baseline(results: Path, baseline: SavedBaseline, ledgers: Sequence[Ledg
     for run_id, sha256 in runs.items():
         if find_run(folder, run_id, sha256).state != "unchanged":
             raise UsageError(
-                f"{paths[run_id]}: not in {folder}, where its name leads; bring it there (`cnnbench merge`)"
+                f"{paths[run_id]}: not in {folder}, where baselines are looked up; bring it there (`cnnbench merge`)"
             )
     flops = {digest(row.job.row_key): row.step_flops for row in baseline.rows if row.step_flops is not None}
     with change_entries(results, machine_id) as entries:
@@ -234,13 +251,19 @@ def save_baseline(results: Path, baseline: SavedBaseline, ledgers: Sequence[Ledg
 
 
 def list_names(results: Path, start: str = "") -> list[tuple[str, str]]:
-    """Machine and name of every baseline, of machines whose id begins so. Raises LedgerError for a broken file."""
+    """List machine and name of every baseline, for machines whose id begins with `start`.
+
+    Raises LedgerError for a broken file.
+    """
     machines = sorted(path.parent.name for path in results.glob(f"*/{FILE_NAME}"))
     return [(each, name) for each in machines if each.startswith(start) for name in sorted(read_entries(results, each))]
 
 
 def find_machines(results: Path, name: str, start: str = "") -> list[str]:
-    """The machines that have the name, those whose id begins so. Raises UsageError, with the names there are, where none has."""
+    """Find the machines with a baseline of that name, whose id begins with `start`.
+
+    Raises UsageError, with the names there are, if no machine has it.
+    """
     check_name(name)
     if found := [machine_id for machine_id, each in list_names(results, start) if each == name]:
         return found
@@ -254,9 +277,9 @@ def find_machines(results: Path, name: str, start: str = "") -> list[str]:
 def load_baseline(
     results: Path, machine_id: str, name: str, *, partly: bool = False
 ) -> tuple[SavedBaseline, tuple[NamedRun, ...]]:
-    """The baseline from the ledgers of its runs, and what has become of each.
+    """Load the baseline from the ledgers of its runs, and report the state of each.
 
-    Raises LedgerError where a ledger is not what it was when the baseline was saved; `partly` leaves that run out instead.
+    Raises LedgerError if a ledger has changed since the baseline was saved; `partly` leaves that run out instead.
     """
     entry, folder = read_entries(results, machine_id)[name], results / machine_id
     runs = tuple(find_run(folder, run_id, sha256) for run_id, sha256 in sorted(entry.runs.items()))
@@ -269,7 +292,10 @@ def load_baseline(
 
 
 def find_run(folder: Path, run_id: str, sha256: str) -> NamedRun:
-    """The run's ledger in the machine's folder; of several copies one that is as it was, if there is one."""
+    """Find the run's ledger in the machine's folder.
+
+    If there are several copies, prefer an unchanged one.
+    """
     found = NamedRun(run_id, sha256, "is not there")
     for path in sorted(folder.rglob(f"{run_id}.jsonl")) if _PATH_PART.fullmatch(run_id) else ():
         try:

@@ -1,11 +1,11 @@
-"""One run against a stored baseline: a cheap screen, never the judge of a slowdown.
+"""One run compared with a saved baseline: a cheap screen, which never decides whether something has become slower.
 
-*Times* are held against a prediction interval over at least 8 stored runs (`analysis.stats`): a run outside it is
-suspicious, which alone fails nothing and asks for the paired check. 2.5 % of good runs are on each side, for each row.
-*Deterministic metrics* have an exact rule: model FLOPs, parameters, operators and the allocator's peak must be what the
-stored runs had (where those differed among themselves, between their least and their most), and every planned job must
-have an ok record. *Accuracy* has a band: the wider of the prediction interval between runs and of Wilson's interval for
-the test images, both of 99.8 %. Rows measured under other conditions are refused, not judged.
+*Times* are compared with a prediction interval over at least 8 stored runs (`analysis.stats`): a run outside it is
+suspicious, which alone is not a failure but calls for the paired check. 2.5 % of good runs are outside on each side,
+for each row. *Deterministic metrics* have an exact rule: model FLOPs, parameters, operators and the allocator's peak
+must be what the stored runs had (where those differed among themselves, between their least and their most), and every
+planned job must have an ok record. *Accuracy* has a band: the wider of the prediction interval between runs and of
+Wilson's interval for the test images, both of 99.8 %. Rows measured under other conditions are refused, not judged.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from cnnbench.regression.saved_baseline import (
 from cnnbench.schema import DataKind, Evaluation, Job, RunHeader, current_suite_name
 
 ACCURACY_TAIL = 0.001
-"""Of good runs beyond each end of the accuracy band: outside is a finding, so false alarms must be rare."""
+"""Share of good runs beyond each end of the accuracy band: outside is a finding, so false alarms must be rare."""
 
 
 class MetricStatus(StrEnum):
-    """What a metric of the run is against the baseline."""
+    """The result of comparing a metric of the run with the baseline."""
 
     WITHIN = "within"
     SLOWER = "suspicious: slower"
@@ -65,12 +65,12 @@ _CODES = {
     MetricStatus.MISSING: ExitCode.JOB_FAILED,
     MetricStatus.TOO_FEW: ExitCode.INCONCLUSIVE,
 }
-"""The first that occurs decides. Suspicions do not: the paired check settles them, where it can be made."""
+"""The first that occurs decides. Suspicions do not: the paired check settles them, if it can be made."""
 
 
 @dataclass(frozen=True)
 class ExpectedRange:
-    """What a metric should be, in its unit: from `low` to `high`, the same where it is exact. `runs` is how many say so."""
+    """What a metric should be, in its unit: from `low` to `high`, equal for an exact metric, from `runs` runs."""
 
     low: float
     high: float
@@ -79,7 +79,7 @@ class ExpectedRange:
 
 @dataclass(frozen=True)
 class MetricResult:
-    """One metric of one row. `value` is this run's, in SI units or as a share; None where there is none."""
+    """One metric of one row. `value` is this run's, in SI units or as a share; None if it has none."""
 
     job: Job
     metric: str
@@ -91,59 +91,70 @@ class MetricResult:
 
 @dataclass(frozen=True)
 class ScreeningResult:
-    """A run held against a baseline."""
+    """The result of comparing a run with a baseline."""
 
     baseline: SavedBaseline
     run: RunHeader
     findings: tuple[MetricResult, ...]
     elsewhere: int = 0
-    """Stored rows that no stored run of this run's suites and options has: nothing to expect here."""
+    """The number of stored rows that no stored run of this run's suites and options has, so that they are not expected
+    here.
+    """
 
     @property
     def exit_code(self) -> ExitCode:
-        """1 changed, 3 not comparable, 5 missing, 4 too few runs, in this order; 0 within, or merely suspicious."""
+        """1 changed, 3 not comparable, 5 missing, 4 too few runs, in this order.
+
+        It is 0 within, or only suspicious.
+        """
         return worst_exit_code(_CODES.get(found.status, ExitCode.DONE) for found in self.findings)
 
     @property
     def suspicious(self) -> tuple[Job, ...]:
-        """The rows whose time asks for the paired check, their seed and round 0."""
+        """The rows whose time calls for the paired check, with seed and round 0."""
         suspicions = (MetricStatus.SLOWER, MetricStatus.FASTER)
         return tuple(found.job for found in self.findings if found.status in suspicions)
 
     @property
     def commits(self) -> tuple[str | None, str | None]:
-        """The clean commits of the baseline's newest run and of this one; None where there is none."""
+        """The clean commits of the baseline's newest run and of this one.
+
+        None for a run without one.
+        """
         return find_clean_commit(self.baseline.newest), find_clean_commit(self.run)
 
     @property
     def obstacle(self) -> str | None:
-        """Why the run's code cannot be measured beside the baseline's, as far as the records tell; None where it may be."""
+        """Why the run's code cannot be measured beside the baseline's, as far as the records show.
+
+        None if it may be.
+        """
         base, head = self.commits
         if base is None:
             return (
                 "The stored runs name no commit without local changes, so there is no base to measure against: this is a "
-                "warning. Measure again; save a baseline from a clean commit to have it settled"
+                "warning. Measure again; a baseline saved from a clean commit lets the paired check settle it"
             )
         if base == head:
             return (
-                "The code is the baseline's own commit, so the machine changed or had a bad hour, or it is one of the 2.5 % on "
+                "The code is the baseline's own commit, so the machine changed or was disturbed, or it is one of the 2.5 % on "
                 "each side: see `cnnbench doctor`, and measure again"
             )
         if head is None:
             return (
-                "The run was of code that no commit holds, so it cannot be measured again as it was: this is a warning. "
+                "No commit has the code of this run, so it cannot be measured again as it was: this is a warning. "
                 f"`cnnbench check {self._suite} --base {base[:12]}` measures the working tree as it is now"
             )
         return None
 
     @property
     def advice(self) -> str | None:
-        """What settles a suspicion; None where there is none."""
+        """What settles a suspicion; None if there is none."""
         if not self.suspicious:
             return None
         base, head = (commit or "" for commit in self.commits)
         command = f"cnnbench check {self._suite} --base {base[:12]} --head {head[:12]}"
-        return self.obstacle or f"Both commits measured side by side settle it: `{command}`"
+        return self.obstacle or f"To settle it, measure both commits side by side: `{command}`"
 
     @property
     def _suite(self) -> str:
@@ -151,15 +162,16 @@ class ScreeningResult:
 
 
 def worst_exit_code(codes: Iterable[ExitCode]) -> ExitCode:
-    """The code that several findings end with together: the first of 1, 3, 5, 4 that is among them, else 0."""
+    """Combine the exit codes of several findings: the first of 1, 3, 5, 4 that is among them, else 0."""
     known = set(codes)
     return next((code for code in _CODES.values() if code in known), ExitCode.DONE)
 
 
 def screen_run(baseline: SavedBaseline, run: RunHeader, processes: Sequence[Process]) -> ScreeningResult:
-    """The processes of one run against the baseline, row by row; their order changes nothing.
+    """Compare the processes of one run with the baseline, row by row.
 
-    A run that is one of the baseline's own is within its times by that alone: it was accepted when the baseline was saved.
+    Their order does not matter. A run that belongs to the baseline counts as within its times: it was accepted when the
+    baseline was saved.
     """
     ordered = sorted(processes, key=attrgetter("job.round", "index", "attempt"))
     absent = {row.job.row_key: row for row in sorted(baseline.rows, key=attrgetter("job.row_key"))}
@@ -170,8 +182,8 @@ def screen_run(baseline: SavedBaseline, run: RunHeader, processes: Sequence[Proc
         unknown = BaselineRow(job, members[0].conditions, (), None)
         findings += _screen_row(job, rows.get(row_key, unknown), members)
         absent.pop(row_key, None)
-    # The same command should measure again what a stored run of it had. Suites have today's names, so that a renamed one still
-    # expects the rows that it had.
+    # The same command should measure the rows of its stored runs again. Suites have today's names, so that a renamed
+    # one still expects its former rows.
     commands = {
         each.run_id: ([current_suite_name(suite) for suite in sorted(each.suites)], each.options)
         for each in (*baseline.runs, run)
@@ -207,7 +219,10 @@ def _screen_row(job: Job, row: BaselineRow, members: Sequence[Process]) -> Itera
 
 
 def _screen_step(job: Job, row: BaselineRow, good: Sequence[Process]) -> MetricResult:
-    """The median step against the next run's range; every run gives as many processes as the one with the fewest."""
+    """Compare the median step with the next run's range.
+
+    Every run contributes as many processes as the smallest has.
+    """
     found = step_range(row, len(good))
     value = geometric(_list_median_steps(good[: found.processes if found else None])).value
     if found is None:
@@ -220,7 +235,10 @@ def _screen_step(job: Job, row: BaselineRow, good: Sequence[Process]) -> MetricR
 
 
 def step_range(row: BaselineRow, processes: int | None = None) -> Prediction | None:
-    """Where the next run's median step will fall if it has so many processes; None below 8 stored runs."""
+    """Predict the range of the next run's median step if it has so many processes.
+
+    None below 8 stored runs.
+    """
     return predict_next_run([_list_median_steps(run) for run in row.runs], processes)
 
 
@@ -235,11 +253,14 @@ EXACT_METRICS: Mapping[str, Callable[[Process], int | None]] = {
     "operators": attrgetter("metrics.operators_per_step"),
     "device peak": attrgetter("metrics.device_peak_bytes"),
 }
-"""Metrics that equal work on equal conditions repeats to the last digit, read from a process that ended well."""
+"""Metrics that are exactly the same for equal work under equal conditions, read from a process that ended well."""
 
 
 def list_stored_counts(metric: str, row: BaselineRow) -> list[int]:
-    """The values that the stored runs had; model FLOPs as they were counted when the baseline was saved."""
+    """List the values of the stored runs.
+
+    Model FLOPs as they were counted when the baseline was saved.
+    """
     if metric == FLOPS:
         return [] if row.step_flops is None else [row.step_flops]
     return _list_counts(metric, row.processes)
@@ -250,7 +271,10 @@ def _list_counts(metric: str, processes: Sequence[Process]) -> list[int]:
 
 
 def _screen_exact_metric(job: Job, metric: str, row: BaselineRow, good: Sequence[Process]) -> Iterator[MetricResult]:
-    """The value farthest outside what was stored speaks for the run; nothing where neither has any."""
+    """Compare the run's value farthest outside the stored ones with them.
+
+    Yield nothing if neither has any.
+    """
     before, now = list_stored_counts(metric, row), _list_counts(metric, good)
     if not before:
         if now:
@@ -267,7 +291,10 @@ def _screen_exact_metric(job: Job, metric: str, row: BaselineRow, good: Sequence
 
 
 def _screen_accuracy(job: Job, row: BaselineRow, good: Sequence[Process]) -> Iterator[MetricResult]:
-    """The mean over the run's processes against the band; nothing where accuracy was never measured."""
+    """Compare the mean over the run's processes with the band.
+
+    Yield nothing if accuracy was never measured.
+    """
     runs, now = _list_tested_runs(row), _list_tests(good)
     if not runs:
         return
@@ -286,7 +313,7 @@ def _screen_accuracy(job: Job, row: BaselineRow, good: Sequence[Process]) -> Ite
 
 
 def accuracy_band(row: BaselineRow, processes: int | None = None) -> tuple[float, float] | None:
-    """Where the next run's mean accuracy may be; None below 8 stored runs with one."""
+    """Predict the band of the next run's mean accuracy; None below 8 stored runs with one."""
     runs = _list_tested_runs(row)
     if len(runs) < LEAST_RUNS:
         return None
@@ -298,16 +325,16 @@ def accuracy_band(row: BaselineRow, processes: int | None = None) -> tuple[float
 
 
 AccuracyTest = tuple[Evaluation, DataKind | None]
-"""How many images were right, and what data they are of."""
+"""A test of accuracy with the data of its images."""
 
 
 def _list_tested_runs(row: BaselineRow) -> list[list[AccuracyTest]]:
-    """Each stored run's tests of accuracy; runs without any are left out."""
+    """List each stored run's tests of accuracy; runs without any are left out."""
     return [tests for run in row.runs if (tests := _list_tests(run))]
 
 
 def _list_tests(processes: Sequence[Process]) -> list[AccuracyTest]:
-    """Those that are sensible. That of a job to a target is the target's, reached by construction."""
+    """List the valid tests of accuracy, except for jobs to a target, which reach theirs by construction."""
     trials = [each.metrics.trial for each in processes if each.metrics and each.job.clock != "accuracy"]
     tests = [(each.test, each.accuracy_data) for each in trials if each.test is not None]
     return [(test, data) for test, data in tests if 0 <= test.correct <= test.images > 0]

@@ -1,9 +1,9 @@
-"""From a check's header and its blocks so far to what is to be done next, or to how it ended.
+"""Decides from a check's header and its blocks so far what to do next, or how the check ended.
 
-All but `measure_blocks`, which has blocks measured and puts them on disk, is pure: a replay is this.
+All but `measure_blocks`, which measures blocks and writes them to disk, is pure; a replay uses the same functions.
 
 Blocks that failed are measured again, a few times; blocks that the blind rule drops are replaced; arms that did unequal
-work are not compared at all. Time that is used up ends a check at a look, never between: what the clock says does not
+work are not compared at all. When its time is used up, a check ends at a look, never between two, so the clock does not
 depend on the differences seen.
 """
 
@@ -24,16 +24,16 @@ from cnnbench.regression.verdict_text import format_verdict
 from cnnbench.store import Writer
 
 MAX_FAILED_BLOCKS = 3
-"""Blocks that may fail in one check before it is given up; one alone may be the machine's fault."""
+"""Blocks that may fail in one check before it is given up; a single failure may be the machine's fault."""
 ENDED_WITHOUT_VERDICT = (WorkerError, ComparisonError, UnfitError)
-"""What ends a check but a verdict."""
+"""Errors that end a check without a verdict."""
 MAX_DROPPED_SHARE = 0.3
-"""Share of all blocks measured."""
+"""Largest share of all measured blocks that may be dropped."""
 
 
 @dataclass(frozen=True)
 class NextBlock:
-    """Measure another block: of these jobs, in this stage, towards `blocks` valid ones, `valid` of which are there."""
+    """A request for another block of these jobs in this stage; there are `valid` of the `blocks` valid ones needed."""
 
     stage: PhaseName
     jobs: tuple[int, ...]
@@ -42,16 +42,16 @@ class NextBlock:
 
 
 BlockMeasurer = Callable[[int, NextBlock], PairRecord]
-"""(number of the block, what is wanted) to the block measured."""
+"""Measures the block of the given number as requested."""
 BlockReporter = Callable[[CheckHeader, NextBlock, PairRecord], object]
-"""Told of each block, with what was wanted, once it is on disk."""
+"""Called for each block, with what was requested, once it is on disk."""
 BlockFinder = Callable[[CheckHeader, Sequence[PairRecord]], Verdict | NextBlock | None]
-"""What to measure after these blocks; anything else where there are enough."""
+"""Finds what to measure after these blocks; anything but a `NextBlock` if there are enough."""
 
 
 @dataclass(frozen=True)
 class CheckProgress:
-    """A verdict or the next block, and what was dropped on the way."""
+    """A verdict or the next block, and what was dropped so far."""
 
     answer: Verdict | NextBlock
     dropped: dict[int, str]
@@ -59,7 +59,7 @@ class CheckProgress:
 
 
 def next_step(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckProgress:
-    """What these blocks lead to. Raises what `sort_blocks` raises."""
+    """Decide what follows from these blocks. Raises what `sort_blocks` raises."""
     counted, dropped = sort_blocks(header, blocks)
     confirming = [block for block in counted if block.stage == "confirming"]
     stage: PhaseName = "screening"
@@ -81,9 +81,9 @@ def next_step(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckProgres
 
 
 def sort_blocks(header: CheckHeader, blocks: Sequence[PairRecord]) -> tuple[list[PairRecord], dict[int, str]]:
-    """The blocks that neither failed nor are dropped by the machine's counters, and why each of the dropped does not count.
+    """Sort out the blocks that count, and give the reason for each one that the machine's counters drop.
 
-    Raises WorkerError where too many failed, ComparisonError for unequal work, UnfitError where too many are dropped.
+    Raises WorkerError if too many failed, ComparisonError for unequal work, UnfitError if too many are dropped.
     """
     reject_failures(blocks)
     counted, dropped = [], {}
@@ -94,7 +94,7 @@ def sort_blocks(header: CheckHeader, blocks: Sequence[PairRecord]) -> tuple[list
                 counted.append(block)
             else:
                 dropped[block.number] = reason
-    # unfit is a machine that loses more than 30 % even if all blocks to come up to the plan's end count
+    # a machine is unfit if it loses more than 30 % even when all further blocks of the plan count
     least_measured = len(dropped) + max(header.plan.max_blocks, len(counted))
     if len(dropped) > MAX_DROPPED_SHARE * least_measured:
         share, last = units.percent(MAX_DROPPED_SHARE, 0), list(dropped.values())[-1]
@@ -106,13 +106,13 @@ def sort_blocks(header: CheckHeader, blocks: Sequence[PairRecord]) -> tuple[list
 
 
 def reject_failures(blocks: Sequence[PairRecord]) -> None:
-    """Raises ComparisonError or WorkerError where workers failed more often than is forgiven."""
+    """Raise ComparisonError or WorkerError if workers failed more often than is allowed."""
     failures = [block.failure for block in blocks if block.failure is not None]
     for failure in failures:
         where = f"{failure.arm or 'an arm'}: {failure.status}: {failure.message}"
         if failure.status == "outdated":
             raise ComparisonError(f"{where}; give an arm whose cnnbench can be compared")
-        if failure.status in ("unsupported", "diverged"):  # a fresh process would only say it again
+        if failure.status in ("unsupported", "diverged"):  # a fresh process would only fail again
             raise WorkerError(where)
     if len(failures) >= MAX_FAILED_BLOCKS:
         last = failures[-1]
@@ -125,7 +125,10 @@ def reject_failures(blocks: Sequence[PairRecord]) -> None:
 def _cut_plan_to_time(
     header: CheckHeader, blocks: Sequence[PairRecord], counted: Sequence[PairRecord]
 ) -> tuple[CheckPlan, bool]:
-    """The plan without the looks after the first that came when the time was used up; and whether one did."""
+    """Cut the plan after the first look that came when the time was used up.
+
+    Also return whether there was one.
+    """
     plan = header.plan
     for place, look in enumerate(plan.looks, start=1):
         if header.max_minutes is None or look.blocks > len(counted):
@@ -138,7 +141,7 @@ def _cut_plan_to_time(
 
 
 def find_answer(header: CheckHeader, blocks: Sequence[PairRecord]) -> Verdict | NextBlock | None:
-    """What to measure next, or the verdict; None where the check has ended without one."""
+    """Find what to measure next, or the verdict; None if the check has ended without one."""
     try:
         return next_step(header, blocks).answer
     except ENDED_WITHOUT_VERDICT:
@@ -153,7 +156,10 @@ def measure_blocks(
     report: BlockReporter,
     find_next: BlockFinder = find_answer,
 ) -> tuple[PairRecord, ...]:
-    """Measure on from these blocks to the end. Every block is on disk before it is judged; an interrupt loses none."""
+    """Continue measuring from these blocks to the end.
+
+    Every block is on disk before it is judged; an interrupt loses none.
+    """
     done = list(blocks)
     while isinstance(next_block := find_next(header, done), NextBlock):
         block = measure(len(done), next_block)
@@ -164,7 +170,10 @@ def measure_blocks(
 
 
 def conclude(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
-    """The record of a check that has ended, by verdict or for a reason to end without one. Raises LedgerError if it has not."""
+    """Make the record of a check that has ended, with or without a verdict.
+
+    Raises LedgerError if it has not ended.
+    """
     try:
         judged = next_step(header, blocks)
     except ENDED_WITHOUT_VERDICT as error:

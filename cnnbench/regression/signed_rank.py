@@ -1,15 +1,15 @@
 """Exact one-sample signed-rank tests (F. Wilcoxon, Biometrics Bulletin 1, 1945) for a handful of paired differences.
 
-Enters an array of differences d whose last axis is the blocks; leave critical values, the Hodges-Lehmann estimate and exact
-confidence bounds. All of it comes from the Walsh averages (d_i + d_j) / 2, i <= j
-(J. W. Tukey, 1949; J. L. Hodges and E. L. Lehmann, Ann. Math. Statist. 34, 1963): W- about t is the number of them that
-are at most t, so a test and the bound that inverts it never disagree.
+An array of differences d goes in, with the blocks along its last axis; critical values, the Hodges-Lehmann estimate and
+exact confidence bounds come out. All of them are based on the Walsh averages (d_i + d_j) / 2, i <= j (J. W. Tukey,
+1949; J. L. Hodges and E. L. Lehmann, Ann. Math. Statist. 34, 1963): W- about t is the number of them that are at most
+t, so a test and the bound that inverts it never disagree.
 
-Ties and zeros. Of all ways to break them the one worst for the claim is taken: to claim "above t", a difference equal to
+Ties and zeros. They are always broken in the way that is worst for the claim: to claim "above t", a difference equal to
 t counts as below it, and of two differences equally far from t on opposite sides the lower one gets the higher rank. So
 p-values are never too small, and a run against itself (all d = 0) claims nothing. Without ties this is the textbook W.
 
-The only assumption is that, under the hypothesis, each d is as likely to lie x above t as x below it, independently.
+The only assumption is that, under the hypothesis, each d is as likely to be x above t as x below it, independently.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from numpy.typing import ArrayLike, NDArray
 Float64Array = NDArray[np.float64]
 IndexArray = NDArray[np.intp]
 MAX_DIFFERENCES = 32
-"""Blocks at most: 2^32 sign vectors are counted exactly, and the plan stops at 16."""
+"""The most blocks possible: 2^32 sign vectors are counted exactly, and the plan stops at 16."""
 
 
 @cache
 def count_sign_vectors(n: int) -> tuple[int, ...]:
-    """Of the 2^n sign vectors of n ranks, how many have negative ranks that sum to W = 0, 1, ..., n(n+1)/2.
+    """Count, among the 2^n sign vectors of n ranks, those whose negative ranks sum to W = 0, 1, ..., n(n+1)/2.
 
     The product of (1 + x^r) for r = 1..n, multiplied out one rank at a time. Raises ValueError unless 1 <= n <= 32.
     """
@@ -42,34 +42,44 @@ def count_sign_vectors(n: int) -> tuple[int, ...]:
 
 
 def tail_probability(n: int, w: int) -> float:
-    """P(W <= w) under the hypothesis: the one-sided p-value of W- = w (to claim "above") or of W+ = w ("below")."""
+    """Compute P(W <= w) under the hypothesis: the one-sided p-value of W- = w (to claim "above") or of W+ = w
+    ("below").
+    """
     return sum(count_sign_vectors(n)[: max(w + 1, 0)]) / (1 << n)
 
 
 def critical_value(n: int, alpha: float) -> int:
-    """The largest w with P(W <= w) <= alpha; -1 where even W = 0, probability 2^-n, is likelier than that."""
+    """Find the largest w with P(W <= w) <= alpha.
+
+    It is -1 if even W = 0, with probability 2^-n, is likelier than that.
+    """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha {alpha} is not between 0 and 1")
     return sum(count <= alpha * (1 << n) for count in accumulate(count_sign_vectors(n))) - 1
 
 
 def walsh_averages(d: ArrayLike) -> Float64Array:
-    """The n(n+1)/2 averages of two differences, each with itself too, along the last axis; in no order."""
+    """Compute the n(n+1)/2 averages of two differences, each with itself too, along the last axis.
+
+    They are unordered.
+    """
     values = np.asarray(d, dtype=np.float64)
     first, second = np.triu_indices(values.shape[-1])
     return np.asarray((values[..., first] + values[..., second]) / 2)
 
 
 def hodges_lehmann(d: ArrayLike) -> float:
-    """Median of the Walsh averages: the shift of d, in the unit of d, that the signed-rank test finds most credible."""
+    """Compute the median of the Walsh averages: the shift, in the unit of d, that the signed-rank test finds most
+    credible.
+    """
     return float(np.median(walsh_averages(d)))
 
 
 def confidence_bounds(d: ArrayLike, alpha: float) -> tuple[float, float] | tuple[None, None]:
-    """The one-sided (1 - alpha) lower and upper confidence bound: the (w+1)-th smallest and the (w+1)-th largest Walsh average, w
-    the critical value.
+    """Compute the one-sided (1 - alpha) lower and upper confidence bound.
 
-    The test at `alpha` claims "above t" exactly where the lower bound is above t. None for too few differences.
+    They are the (w+1)-th smallest and the (w+1)-th largest Walsh average, with w the critical value. The test at
+    `alpha` claims "above t" exactly if the lower bound is above t. None for too few differences.
     """
     w = critical_value(np.shape(d)[-1], alpha)
     averages = np.sort(walsh_averages(d))

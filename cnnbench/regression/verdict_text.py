@@ -1,7 +1,7 @@
-"""A verdict in words, whatever the format: a line a series, the columns of its table, the conditions it was found under.
+"""A verdict in words, for every format: one line per series, the columns of its table, the conditions of the check.
 
-Enters a verdict and a `VerdictContext`, what the command knows besides; leave plain words. Nothing is escaped here: names and
-messages are data, and each format of `report` writes them so that they do nothing.
+A verdict and a `VerdictContext`, what the command knows besides, go in; plain words come out. Nothing is escaped here:
+names and messages are data, and each format of `report` escapes them.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ HEADINGS = {
 }
 
 NOTHING_TO_SAY = "–"
-"""Stands where there is nothing to say; what is unknown is n/a."""
+"""The cell where nothing applies; an unknown value is n/a."""
 
 
 @dataclass(frozen=True)
 class VerdictContext:
-    """The conditions of a check that its verdict does not know. The tolerance is the verdict's plan's."""
+    """The conditions of a check that its verdict does not include. The tolerance is in the verdict's plan."""
 
     title: str
-    """The title of the whole, such as `cnnbench check regression`."""
+    """The title of the whole report, such as `cnnbench check regression`."""
     suite: str
     base: str
     head: str
@@ -41,21 +41,21 @@ class VerdictContext:
     head_software: str
     """Versions that matter, in words: `torch 2.13.0+cpu, Python 3.11.7`."""
     seed: int
-    """Of the coins that drew the order."""
+    """The seed of the coins that drew the order."""
     started_at: str
-    """UTC, ISO 8601."""
+    """In UTC, as ISO 8601."""
     minutes: float
-    """From start to verdict."""
+    """From the start to the verdict."""
     controls: Mapping[str, float]
     """The control loop's log ratio by job."""
     blocks_measured: int
-    """Of both stages, dropped ones too."""
+    """The blocks of both stages, dropped ones too."""
     dropped: Mapping[int, str]
-    """Number of the block to why it does not count."""
+    """Number of the block to the reason why it does not count."""
     missing: Mapping[str, str]
-    """Jobs that brought no observation, and why; missing is not passed."""
+    """Jobs without an observation, and why; a missing job has not passed."""
     files: tuple[str, ...]
-    """Where the record and what was made of it are."""
+    """Paths of the record and of the files generated from it."""
     notes: tuple[str, ...]
     """What a reader must know besides: that the check is advisory here, or that it stopped at its time limit."""
     job_seconds: Mapping[str, float] = field(default_factory=dict)
@@ -63,15 +63,19 @@ class VerdictContext:
 
 
 def format_verdict(verdict: Verdict, controls: Mapping[str, float]) -> tuple[str, ...]:
-    """The verdict, then a line for each series; `controls` are the control loop's log ratios by job."""
+    """Format the verdict, then one line for each series.
+
+    `controls` are the control loop's log ratios by job.
+    """
     heading = HEADINGS[verdict.decision].format(tolerance=format_tolerance(verdict.plan))
     return heading, *(format_finding(each, verdict.plan, controls.get(each.series.job)) for each in verdict.findings)
 
 
 def format_finding(finding: SeriesFinding, plan: CheckPlan, control: float | None = None) -> str:
-    """`mnist-cnn/cpu: 8 of 8 pairs slower than +5 %; estimate +9.3 % [7.8, 10.9]; confirmed 10 of 10; control +0.1 %`.
+    """Format a series: `mnist-cnn/cpu: 8 of 8 pairs slower than +5 %; estimate +9.3 % [7.8, 10.9]`.
 
-    A series that passed says what would have been found, one that neither passed nor regressed says so.
+    A series that passed adds what would have been found, an undecided one that it is undecided; then the control
+    follows.
     """
     parts = [
         f"{finding.slower} of {finding.blocks} pairs slower than {format_tolerance(plan)}",
@@ -92,17 +96,17 @@ def format_finding(finding: SeriesFinding, plan: CheckPlan, control: float | Non
 
 
 def format_change(log_ratio: float) -> str:
-    """A log ratio as a change in percent with its sign: `+9.3 %`, `-4.8 %`, `0.0 %`."""
+    """Format a log ratio as a change in percent with its sign: `+9.3 %`, `-4.8 %`, `0.0 %`."""
     return f"{_signed_percent(log_ratio)} %"
 
 
 def format_tolerance(plan: CheckPlan) -> str:
-    """The tolerance as it was asked for: `+5 %`, `+2.5 %`."""
+    """Format the tolerance as it was asked for: `+5 %`, `+2.5 %`."""
     return format_change(plan.log_tolerance).replace(".0 %", " %")
 
 
 def format_estimate(finding: SeriesFinding) -> str:
-    """The estimate with its 95 % interval: `+9.3 % [7.8, 10.9]`."""
+    """Format the estimate with its 95 % interval: `+9.3 % [7.8, 10.9]`."""
     if finding.low is None or finding.high is None:
         return format_change(finding.estimate)
     low, high = (_signed_percent(bound).removeprefix("+") for bound in (finding.low, finding.high))
@@ -123,7 +127,7 @@ class SeriesColumn(NamedTuple):
 
 
 def list_columns(verdict: Verdict, meta: VerdictContext) -> tuple[SeriesColumn, ...]:
-    """The table with a line a series, column by column."""
+    """List the columns of the table with one line per series."""
     power = units.percent(verdict.plan.power, 0)
 
     def format_control(finding: SeriesFinding) -> str:
@@ -149,18 +153,18 @@ def list_columns(verdict: Verdict, meta: VerdictContext) -> tuple[SeriesColumn, 
 
 
 def format_label(finding: SeriesFinding) -> str:
-    """The series by name; one that does not decide says so."""
+    """Name the series; one that does not decide is marked as advisory."""
     return finding.series.label if finding.series.gated else f"{finding.series.label} (advisory)"
 
 
 def format_decision(finding: SeriesFinding) -> str:
-    """`REGRESSED`, `INCONCLUSIVE, suspect`: a suspicion that was not confirmed, or not looked into, is said."""
+    """Format `REGRESSED` or `INCONCLUSIVE, suspect`, if a suspicion was not confirmed or not followed up."""
     word = finding.decision.value.upper()
     return f"{word}, suspect" if finding.suspect and finding.decision == Decision.INCONCLUSIVE else word
 
 
 def list_conditions(verdict: Verdict, meta: VerdictContext) -> tuple[tuple[str, str], ...]:
-    """Name and text of everything the verdict depends on, in the order of reading."""
+    """List name and text of everything the verdict depends on, in the order of reading."""
     gated = sum(finding.series.gated for finding in verdict.findings)
     bound = units.percent(verdict.plan.false_alarm_bound(gated), 3)
     fresh = max((each.confirmation.blocks for each in verdict.findings if each.confirmation), default=0)

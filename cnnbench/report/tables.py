@@ -190,7 +190,7 @@ def _find_scaling(rows: Sequence[Row]) -> Iterator[tuple[str, Sequence[Row]]]:
         alone = row.job.model_copy(update={"world": 1, "scaling": None, "nodes": 1, "batch_size": found.base_batch})
         work = naming.work_label(alone)
         if found.scaling == "weak":
-            work = work.replace(f"batch {found.base_batch}", f"{found.base_batch} a rank", 1)
+            work = work.replace(f"batch {found.base_batch}", f"{found.base_batch} per rank", 1)
         place = f"on {plain(row.job.device)}{naming.format_protocol(row.protocol)}"
         yield f"{found.scaling}: {work} · {place}", found.points
 

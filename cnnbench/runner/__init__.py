@@ -1,1 +1,3 @@
-"""The parent's side: start workers one at a time, wait in the kernel, type every ending, put it on disk."""
+"""The parent process: it starts workers one at a time, sleeps in the kernel, classifies every ending and writes it to
+disk.
+"""

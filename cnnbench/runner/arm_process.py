@@ -1,7 +1,7 @@
-"""One arm of a paired block: its process, started, spoken to, and gone when the block is.
+"""One arm of a paired block: its process is started, exchanges messages, and ends with the block.
 
-The parent sleeps in the kernel until the worker answers or ends. Whatever ends it early (an error it tells of, a signal,
-silence) is one typed `WorkerFailure` inside `ArmError`.
+The parent sleeps in the kernel until the worker answers or ends. Any early end (a reported error, a signal, silence) is
+one typed `WorkerFailure` inside `ArmError`.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from cnnbench.runner.launch import (
 )
 
 MODULE = ("-P", "-m", "cnnbench.engine.turns")
-"""-P keeps the folder that the worker is started in off its search path: its package comes from the arm's folder alone."""
+"""-P keeps the worker's working folder off its search path, so that its package comes from the arm's folder alone."""
 _Part = TypeVar("_Part")
 
 
 class ArmError(Exception):
-    """An arm's worker cannot go on; the block it belonged to is invalid."""
+    """An arm's worker cannot continue; the block it belonged to is invalid."""
 
     def __init__(self, failed: WorkerFailure) -> None:
         super().__init__(failed.message)
@@ -55,7 +55,7 @@ class ArmError(Exception):
 
 @dataclass(frozen=True)
 class ArmCommand:
-    """How to start an arm's worker: the command, the variables set for it, the folder it stands in."""
+    """How to start an arm's worker: the command, the variables set for it, its working folder."""
 
     arm: Arm
     command: Sequence[str]
@@ -65,7 +65,7 @@ class ArmCommand:
 
 
 class ArmProcess:
-    """A living worker. Every method that waits raises ArmError where no proper answer comes."""
+    """A running worker. Every method that waits raises ArmError if no valid answer comes."""
 
     def __init__(self, start: ArmCommand) -> None:
         self._start = start
@@ -89,12 +89,12 @@ class ArmProcess:
             raise self._make_error("crashed", f"{start.command[0]}: cannot be started: {error.strerror}") from error
         finally:
             os.close(answer_fd)
-        with contextlib.suppress(ArmError):  # one that died at once is typed when its answer is awaited
+        with contextlib.suppress(ArmError):  # a worker that died at once is classified when its answer is awaited
             self.send(HandshakeRequest(parent_pid=os.getpid(), answer_fd=answer_fd))
 
     def send(self, message: BaseModel) -> None:
-        """Write one message. Raises ArmError where nobody is there to read it."""
-        # Of the jobs what is at its default is left out, since an older arm does not know later fields.
+        """Write one message. Raises ArmError if the worker no longer reads."""
+        # Default values of jobs are left out, since an older arm does not know later fields.
         line = message.model_dump_json(exclude_defaults=isinstance(message, Setup))
         assert self._process.stdin is not None
         try:
@@ -104,7 +104,7 @@ class ArmProcess:
             raise self._classify_exit() from None
 
     def receive_handshake(self) -> Handshake:
-        """Who answers; the first thing to wait for."""
+        """Wait for the worker's identity, its first answer."""
         return self._receive("hello", Handshake)
 
     def build(self, job: int) -> None:
@@ -118,12 +118,12 @@ class ArmProcess:
         return self._receive("turn", Turn)
 
     def calibrate_injection(self, slowdown: float) -> Injection:
-        """Find the work that makes a step longer by `share`."""
+        """Find the extra work that makes a step longer by the share `slowdown`."""
         self.send(WorkerRequest(do="share", share=slowdown))
         return self._receive("share", Injection)
 
     def finish(self) -> WorkDone:
-        """The work done for the job built last, which is then gone."""
+        """Receive the work done for the job built last, which the worker then discards."""
         self.send(WorkerRequest(do="finish"))
         return self._receive("work", WorkDone)
 
@@ -139,7 +139,7 @@ class ArmProcess:
         self.kill()
 
     def kill(self) -> None:
-        """At once, with everything it started."""
+        """Kill the process and everything it started at once."""
         kill_tree(self._process.pid)
         self._process.wait()
         with contextlib.suppress(OSError):
@@ -148,7 +148,10 @@ class ArmProcess:
         self._stderr.close()
 
     def _receive(self, part: str, kind: type[_Part]) -> _Part:
-        """Wait for the answer and return that part of it, which is there unless the worker failed or misunderstood."""
+        """Wait for the answer and return the named part of it.
+
+        Raises ArmError if the worker failed or misunderstood.
+        """
         line = self._read_line()
         try:
             answer = WorkerResponse.model_validate_json(line)
@@ -177,7 +180,7 @@ class ArmProcess:
         return line
 
     def _classify_exit(self) -> ArmError:
-        """How a process that answers no more ended."""
+        """Classify how a process that no longer answers ended."""
         kill_tree(self._process.pid)
         code = self._process.wait()
         if code >= 0:

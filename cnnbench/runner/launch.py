@@ -1,8 +1,8 @@
 """One worker from spawn to outcome. The parent sleeps in the kernel on the progress pipe while the child works.
 
-However the child ends there is an outcome: its own, read from a file, or one typed here (crashed with its signal and
-the end of its stderr, timeout, hang, out of memory where the kernel's killer says so). Ends of time and interrupts end
-the whole process tree.
+However the child ends there is an outcome: its own, read from a file, or one decided here (crashed with its signal and
+the end of its stderr, timeout, hang, out of memory if the kernel's killer ended it). A timeout or an interrupt ends the
+whole process tree.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from cnnbench.schema import RENDEZVOUS_DONE, Device, Job, Machine, Outcome, Rend
 WORKER = (sys.executable, "-m", "cnnbench.engine.worker")
 PROFILER = (sys.executable, "-m", "cnnbench.engine.profile.worker")
 HELD_ALLOCATOR = {
-    # glibc gives freed tensors back to the kernel and faults them in anew every step, 5-10 % that differ between
+    # glibc gives freed tensors back to the kernel and faults them in again every step, 5-10 % that differ between
     # identical processes. These keep what was freed: no mmap under 1 GiB, no trim under 4 GiB, grow by 256 MiB.
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
@@ -44,49 +44,57 @@ STDERR_TAIL_CHARACTERS = 2000
 GRACE_SECONDS = 5.0
 
 OnProgress = Callable[[dict[str, Any]], None]
-"""Given each message of the worker: `phase` where one begins, `done` and `total` timed steps, `host_bytes` and
-`device_bytes` held then, where they can be read."""
+"""Called with each message of the worker: `phase` where one begins, `done` and `total` timed steps, `host_bytes` and
+`device_bytes` in use then, if they can be read.
+"""
 
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """Everything about one start that is not the job."""
+    """Everything about one start except the job."""
 
     data_dir: Path | None = None
     device: Device | None = None
-    """The device as found; None takes whatever `job.device` names, for a caller that knows nothing of it."""
+    """The device as found; None uses whatever `job.device` names, for a caller that does not know the device."""
     devices: tuple[Device, ...] = ()
-    """Of a job of several processes each one's, where they are not on the CPU."""
+    """The devices of a job's several processes, one each, unless they run on the CPU."""
     rendezvous: Rendezvous | None = None
-    """Where the launchers of a job on several machines meet."""
+    """Where the launchers of a job on several machines rendezvous."""
     energy: bool = False
     tensorboard_dir: Path | None = None
-    """Where the worker is to write its TensorBoard run, which shows this machine and software."""
+    """The folder for the worker's TensorBoard run, which shows this machine and software."""
     machine: Machine | None = None
     software: Software | None = None
     timeout_seconds: float | None = None
     hang_seconds: float = 600.0
-    """When to give the worker up: too long altogether, or without a word. One that writes no progress is never silent."""
+    """When to give up the worker: after this long in total, or without a message. Without progress messages there is no
+    limit on silence.
+    """
     progress: bool = True
     inherit: tuple[int, ...] = ()
-    """Descriptors the worker holds open while it lives: the ledger's lock."""
+    """Descriptors the worker keeps open while it runs: the ledger's lock."""
     command: Sequence[str] = WORKER
 
 
 @dataclass(frozen=True)
 class WorkerExit:
-    """A worker that is gone: its outcome, its lifetime by this process's clock, what this process spent meanwhile."""
+    """A worker that has ended: its outcome, its lifetime by this process's clock, and the CPU time of this process
+    meanwhile.
+    """
 
     outcome: Outcome
     process_seconds: float
     parent_cpu_seconds: float
     environment: dict[str, str]
     met: bool = True
-    """Of a job on several machines: whether they met. Those that did not may be a job apart from now on."""
+    """Whether the machines of a job on several joined. Those that did not may be one job apart from now on."""
 
 
 def build_environment(job: Job, device: Device | None, devices: Sequence[Device] = ()) -> dict[str, str]:
-    """The variables set for a job's worker; recorded with its result. Several `devices` are all seen, in this order."""
+    """Build the variables set for a job's worker, which are recorded with its result.
+
+    Several `devices` are all visible, in this order.
+    """
     chosen = dict(HELD_ALLOCATOR) if job.allocator == "held" else {}
     if job.threads is not None:
         chosen |= {"OMP_NUM_THREADS": str(job.threads), "MKL_NUM_THREADS": str(job.threads)}
@@ -97,7 +105,10 @@ def build_environment(job: Job, device: Device | None, devices: Sequence[Device]
 
 
 def launch(job: Job, options: LaunchOptions, on_progress: OnProgress = lambda message: None) -> WorkerExit:
-    """Run one job in a fresh process and return when its whole tree is gone. KeyboardInterrupt ends the tree and passes on."""
+    """Run one job in a fresh process and return when its whole tree is gone.
+
+    KeyboardInterrupt ends the tree and passes on.
+    """
     chosen = build_environment(job, options.device, options.devices)
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder, contextlib.ExitStack() as stack:
         outcome_path = Path(folder) / "outcome.json"
@@ -135,7 +146,7 @@ def launch(job: Job, options: LaunchOptions, on_progress: OnProgress = lambda me
         os.close(write_end)
         try:
             assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):  # a worker that died at once is typed by its exit
+            with contextlib.suppress(BrokenPipeError):  # a worker that died at once is classified by its exit
                 process.stdin.write(worker_input.model_dump_json().encode())
                 process.stdin.close()
             given_up = _wait(process, read_end, started, options, on_progress)
@@ -156,8 +167,9 @@ def run_profile(
     trace: Path | None,
     command: Sequence[str] = PROFILER,
 ) -> ProfileResult:
-    """Profile one rung in a worker that is started, limited and watched as one that measures is; write a Chrome trace where
-    wanted.
+    """Profile one rung in a worker that is started, limited and watched like one that measures.
+
+    Writes a Chrome trace if a path is given.
     """
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder:
         answer = Path(folder) / "profile.json"
@@ -180,9 +192,10 @@ def run_profile(
 
 
 def build_paired_environment(jobs: Sequence[Job], device: Device | None, folders: Sequence[Path]) -> dict[str, str]:
-    """The variables set for an arm's worker, which does all jobs in turn; `folders` are searched for packages first.
+    """Build the variables set for an arm's worker, which does all jobs in turn.
 
-    The threads are the most that a job asks for; each job then sets its own. Strings hash alike in both arms.
+    `folders` are searched for packages first. OMP_NUM_THREADS is the most that a job asks for; each job then sets its
+    own number. Strings hash alike in both arms.
     """
     threads = max(job.threads or 0 for job in jobs) or None
     chosen = build_environment(jobs[0].model_copy(update={"threads": threads}), device)
@@ -191,7 +204,10 @@ def build_paired_environment(jobs: Sequence[Job], device: Device | None, folders
 
 
 def complete_environment(chosen: Mapping[str, str]) -> dict[str, str]:
-    """All of a worker's environment: the user's, less what would silently change the measurement, and what was chosen."""
+    """Build the complete environment of a worker.
+
+    It is the user's, without what would silently change the measurement, plus `chosen`.
+    """
     dropped = {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONPROFILEIMPORTTIME", *HELD_ALLOCATOR}
     return {name: value for name, value in os.environ.items() if name not in dropped} | dict(chosen)
 
@@ -199,7 +215,10 @@ def complete_environment(chosen: Mapping[str, str]) -> dict[str, str]:
 def _wait(
     process: subprocess.Popen[bytes], pipe: int, started_ns: int, options: LaunchOptions, on_progress: OnProgress
 ) -> Outcome | None:
-    """Sleep until the worker ends (None) or a limit is passed (the outcome); hand on its messages."""
+    """Sleep until the worker ends (None) or a limit is passed (the outcome).
+
+    Passes on its messages meanwhile.
+    """
     with watch_process(process.pid, pipe) as selector:
         last_word, pending = time.monotonic_ns(), b""
         timeout = math.inf if options.timeout_seconds is None else options.timeout_seconds
@@ -230,7 +249,7 @@ def _wait(
 
 def _messages(lines: Sequence[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
-        with contextlib.suppress(ValueError):  # a worker's junk on the pipe is no message
+        with contextlib.suppress(ValueError):  # skip junk that a worker writes to the pipe
             message = json.loads(line)
             if isinstance(message, dict):
                 yield message
@@ -238,7 +257,10 @@ def _messages(lines: Sequence[bytes]) -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def watch_process(pid: int, pipe: int) -> Iterator[selectors.BaseSelector]:
-    """Select the pipe and the process's end (Linux); elsewhere the pipe's end of file tells. A child may hold it open longer."""
+    """Select the pipe and the process's end (Linux).
+
+    Elsewhere select only the pipe, whose end of file a child may delay.
+    """
     with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
         selector.register(pipe, selectors.EVENT_READ)
         with contextlib.suppress(AttributeError, OSError):
@@ -274,35 +296,36 @@ def _outcome(path: Path, code: int, oom_killed: bool, job: Job) -> Outcome:
         problem = error.errors()[0]["msg"]
         return Outcome(status="crashed", message=f"the worker's outcome cannot be read: {problem}", exit_code=code)
     if outcome.status == "crashed" and outcome.signal == signal.SIGKILL and oom_killed:
-        # The killer took a rank, or a copy.
+        # The killer ended a rank, or a copy.
         message = f"{outcome.message}, the kernel's out-of-memory killer; {_suggest_smaller(job)}"
         return outcome.model_copy(update={"status": "oom", "message": message})
-    if outcome.exit_code is None and outcome.signal is None:  # else they are of the rank that failed
+    if outcome.exit_code is None and outcome.signal is None:  # else they belong to the rank that failed
         return outcome.model_copy(update={"exit_code": code})
     return outcome
 
 
 def explain_signal(number: int, oom_killed: bool) -> tuple[Literal["oom", "crashed"], str]:
-    """What a signal that ended a worker says of it, and in words."""
+    """Classify the signal that ended a worker, and describe it."""
     if number == signal.SIGKILL and oom_killed:
         return "oom", "killed by the kernel's out-of-memory killer"
     return "crashed", f"the worker was ended by {signal.Signals(number).name}"
 
 
 def _suggest_smaller(job: Job) -> str:
-    """What to try after the kernel's verdict: the batch that fits what is free now, by the closed form; of several processes
-    each one's, in its part of the machine's memory.
+    """Suggest what to try after an out-of-memory kill: the batch that fits what is free now, by the closed form.
+
+    For several processes it is each one's batch, in its part of the machine's memory.
     """
     free = psutil.virtual_memory().available // (job.processes // job.nodes)
     with contextlib.suppress(WorkloadError):
         if job.size is None:
             fits = min(workloads.batch_that_fits(job, free), max(1, job.rank_batch // 2))
-            return f"batch_size {fits}{' a rank' if job.world > 1 else ''} would fit by the closed form"
+            return f"batch_size {fits}{' per rank' if job.world > 1 else ''} would fit by the closed form"
     return "lower the size or free memory"
 
 
 def read_tail(stream: Any) -> str | None:
-    """The end of what a worker printed; None where it printed nothing."""
+    """Read the end of what a worker printed; None if it printed nothing."""
     stream.flush()
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - STDERR_TAIL_CHARACTERS))
@@ -311,7 +334,10 @@ def read_tail(stream: Any) -> str | None:
 
 
 def count_oom_kills() -> int:
-    """Processes the kernel's out-of-memory killer ended since boot; 0 where it does not say."""
+    """Count the processes that the kernel's out-of-memory killer has ended since boot.
+
+    It is 0 if the kernel does not report it.
+    """
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/vmstat").read_text().splitlines():
             if line.startswith("oom_kill "):

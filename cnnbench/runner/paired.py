@@ -1,9 +1,10 @@
-"""One block: base and head alive together, taking turns, or one after the other. In go the arms and a coin, out comes a Block.
+"""One block: base and head alive together, taking turns, or one after the other. The arms and a coin go in; a block
+comes out.
 
 The parent grants a turn over a pipe and sleeps until it is over, so at any time at most one of the two works. On CPUs
-both use the same cores, since both would on their own. Everything random (which arm is started first and sits in the
-first folder, the order of the jobs, who has the first turn in each round) is drawn from the check's seed and the block's
-number, so a record can be held against its seed.
+both use the same cores, as each would alone. Everything random (which arm is started first and uses the first folder,
+the order of the jobs, which arm has the first turn in each round) is drawn from the check's seed and the block's
+number, so a record can be checked against its seed.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from cnnbench.schema import Job
 from cnnbench.store import format_now
 
 MakeArmCommand = Callable[[Arm, Arm], ArmCommand]
-"""(arm, the arm that sits in the first folder) to how its worker is started."""
+"""Makes the command of an arm's worker from (arm, the arm that uses the first folder)."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class PairDesign:
     injected: Mapping[Arm, Mapping[int, float]] = field(default_factory=dict)
 
     def setup(self, arm: Arm) -> Setup:
-        """What an arm's worker is told."""
+        """Make the setup message of an arm's worker."""
         return Setup(
             jobs=dict(self.jobs[arm]),
             again=dict(self.injected.get(arm, {})),
@@ -63,7 +64,7 @@ class PairDesign:
 
 @dataclass(frozen=True)
 class Coins:
-    """All that chance decides about one block."""
+    """Everything random about one block."""
 
     first: Arm
     job_order: tuple[int, ...]
@@ -71,7 +72,7 @@ class Coins:
 
 
 def draw_coins(seed: int, number: int, jobs: Sequence[int], rounds: int) -> Coins:
-    """The coins of block `number`: fair, independent, and the same whenever they are thrown again."""
+    """Draw the coins of block `number`: fair, independent, and the same whenever they are drawn again."""
     source, order = random.Random(f"cnnbench block {seed} {number}"), sorted(jobs)
     first = ARMS[source.getrandbits(1)]
     source.shuffle(order)
@@ -87,9 +88,10 @@ def measure_pair(
     *,
     starting: Callable[[ArmCommand], ArmProcess] = ArmProcess,
 ) -> PairRecord:
-    """Measure one block of these jobs. An arm that fails makes it an invalid block with the failure; both are gone after.
+    """Measure one block of these jobs.
 
-    KeyboardInterrupt ends both processes and passes on.
+    If an arm fails, the block is invalid and has the failure; both processes end. KeyboardInterrupt ends both processes
+    and passes on.
     """
     coins = draw_coins(design.seed, number, jobs, design.rounds)
     started_at, began = format_now(), time.monotonic()
@@ -123,13 +125,19 @@ def measure_pair(
 
 
 def perform_handshakes(start: MakeArmCommand) -> dict[Arm, Handshake]:
-    """Start both arms, hear who they are, and end them. Raises ArmError where one cannot start or does not understand."""
+    """Start both arms, read who they are, and end them.
+
+    Raises ArmError if one cannot start or does not understand.
+    """
     with _run_arms("base", ARMS, start) as (_, heard):
         return heard
 
 
 def calibrate_injections(design: PairDesign, start: MakeArmCommand, slowdown: float) -> dict[int, Injection]:
-    """For each job the work that makes its step longer by `share`, found once so that all blocks do the same. ArmError."""
+    """Find, for each job, the extra work that makes its step longer by the share `slowdown`, once for all blocks.
+
+    Raises ArmError if a worker cannot continue.
+    """
     found = {}
     with _run_arms("head", ("head",), start) as (arms, _):
         arms["head"].send(design.setup("head"))
@@ -146,8 +154,9 @@ def _run_arms(
     start: MakeArmCommand,
     starting: Callable[[ArmCommand], ArmProcess] = ArmProcess,
 ) -> Iterator[tuple[dict[Arm, ArmProcess], dict[Arm, Handshake]]]:
-    """These arms' processes, the first of them started first, and who they say they are; they import torch at the same time,
-    untimed.
+    """Run the processes of these arms, the arm `first` started first, and yield them with their identities.
+
+    They import torch at the same time, untimed.
     """
     alive = {}
     ended = False
@@ -165,7 +174,10 @@ def _run_arms(
 def _measure_turns(
     design: PairDesign, coins: Coins, arms: Mapping[Arm, ArmProcess], runs: Mapping[Arm, dict[int, JobRun]]
 ) -> None:
-    """Let these arms, both or one alone, do all jobs: in each round who is first by the coin, then the other."""
+    """Let these arms, both or one alone, do all jobs.
+
+    In each round the coin decides which arm is first.
+    """
     for arm, process in arms.items():
         process.send(design.setup(arm))
     for job in coins.job_order:

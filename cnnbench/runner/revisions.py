@@ -1,11 +1,11 @@
 """Where each arm's code comes from: two folders of equal path length, exchanged by a coin, and nothing left behind.
 
-An arm is a git revision (a worktree of its own), the working tree as it is now (a commit of it that belongs to no branch,
-so that editing goes on meanwhile), or the cnnbench that runs this. A check's folder under the cache holds a lock while
-its process lives; what is found there without one is of a process that was killed, and is removed at the next start.
+An arm is a git revision (in a separate worktree), the working tree as it is now (a commit of it that belongs to no
+branch, so that editing can continue meanwhile), or the running cnnbench. A check's folder under the cache is locked
+while its process lives; a folder without a lock belongs to a process that was killed, and is removed at the next start.
 
-A repository need not be cnnbench's own: where it holds no `cnnbench` folder the arms run this one, with the repository's
-packages (a workload of yours, say) found before any installed.
+The repository need not be cnnbench's: if it has no `cnnbench` folder, the arms run this one and find the repository's
+packages (your own workload, for example) before any installed ones.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Revision:
 
     @property
     def label(self) -> str:
-        """`v1.2 (3f2a91c04d)`; a commit named by itself stands alone."""
+        """`v1.2 (3f2a91c04d)`; only the beginning of the hash if the commit was given by its hash."""
         if self.commit.startswith(self.text):
             return self.text[:10]
         return f"{self.text} ({self.commit[:10]})"
@@ -46,14 +46,14 @@ class Revision:
 
 @dataclass(frozen=True)
 class Repository:
-    """A git repository and the folder of it that is tested, `prefix` below its top."""
+    """A git repository and the folder in it that is tested, `prefix` below its top."""
 
     top: Path
     prefix: str
 
 
 def find_repository(folder: Path) -> Repository:
-    """The repository a folder belongs to. Raises UsageError where there is none, or no git."""
+    """Find the repository a folder belongs to. Raises UsageError if there is none, or no git."""
     try:
         top = _git(folder, "rev-parse", "--show-toplevel")
         return Repository(Path(top), _git(folder, "rev-parse", "--show-prefix"))
@@ -62,7 +62,7 @@ def find_repository(folder: Path) -> Repository:
 
 
 def resolve(repository: Repository, arm: Arm, ref: str) -> Revision:
-    """The commit a ref names. Raises UsageError for one that is none."""
+    """Resolve a ref to its commit. Raises UsageError if it does not name one."""
     try:
         return Revision(
             ref, _git(repository.top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
@@ -72,11 +72,14 @@ def resolve(repository: Repository, arm: Arm, ref: str) -> Revision:
         with contextlib.suppress(subprocess.SubprocessError):
             if _git(repository.top, "rev-parse", "--is-shallow-repository") == "true":
                 hint = "; a shallow clone may lack it: git fetch --unshallow"
-        raise UsageError(f"--{arm} {ref!r} is no revision of {repository.top}{hint}") from error
+        raise UsageError(f"--{arm} {ref!r} is not a revision of {repository.top}{hint}") from error
 
 
 def snapshot(repository: Repository, scratch: Path) -> Revision:
-    """The working tree as it is, untracked files that git does not ignore included; HEAD itself where nothing changed."""
+    """Commit the working tree as it is, with untracked files that git does not ignore.
+
+    HEAD itself if nothing changed.
+    """
     top, index = repository.top, scratch / "index"
     try:
         head = _git(top, "rev-parse", "--verify", "HEAD")
@@ -96,24 +99,24 @@ def snapshot(repository: Repository, scratch: Path) -> Revision:
 
 @dataclass(frozen=True)
 class Checkouts:
-    """The folders of a check. `own` finds the cnnbench that runs this, where an arm's folder holds none."""
+    """The folders of a check. `running_package` has the running cnnbench, for an arm whose folder has none."""
 
     root: Path
     running_package: Path
 
     def exchange_arms(self, first: Arm) -> None:
-        """Let the first folder be that arm's and the second the other's."""
+        """Assign the first folder to that arm and the second to the other."""
         for number, arm in enumerate((first, other_arm(first))):
             link, fresh = self.slot_path(number), self.root / f"new{number}"
             fresh.symlink_to(self.root / arm, target_is_directory=True)
             fresh.replace(link)
 
     def slot_path(self, number: int) -> Path:
-        """The path that arms find their packages under: equal in length, whichever of them sits there."""
+        """Name the path under which arms find their packages: equally long for both."""
         return self.root / f"slot{number}"
 
     def folders(self, arm: Arm, first: Arm) -> tuple[Path, ...]:
-        """Where the arm looks for packages, first to last."""
+        """List where the arm looks for packages, first to last."""
         slot = self.slot_path(0 if arm == first else 1)
         return slot, slot / "src", self.running_package
 
@@ -122,9 +125,9 @@ class Checkouts:
 def open_checkouts(
     cache: Path, repository: Repository | None, revisions: Mapping[Arm, Revision]
 ) -> Iterator[Checkouts]:
-    """The folders, made and removed again; arms without a revision run this cnnbench. Raises WorkerError from git.
+    """Make the folders and remove them again; arms without a revision run this cnnbench.
 
-    Folders that a killed check left are removed first.
+    Raises WorkerError from git. Folders that a killed check left are removed first.
     """
     cache.mkdir(parents=True, exist_ok=True)
     remove_leftovers(cache)
@@ -146,11 +149,11 @@ def open_checkouts(
 
 
 def remove_leftovers(cache: Path) -> None:
-    """Remove what killed checks left: every folder whose lock nobody holds."""
+    """Remove what killed checks left: every folder whose lock is free."""
     for root in sorted(filter(Path.is_dir, cache.glob("*"))):
         with contextlib.suppress(LedgerError), LockedFile.reopen(root / LOCK) as lock:
             repository = None
-            with contextlib.suppress(ValueError, AttributeError):  # killed before it had written that
+            with contextlib.suppress(ValueError, AttributeError):  # it was killed before it had written the line
                 repository = json.loads(lock.path.read_text()).get("repository")
             _remove(root, repository)
 
@@ -158,7 +161,7 @@ def remove_leftovers(cache: Path) -> None:
 def _fill(
     root: Path, arm: Arm, repository: Repository | None, revision: Revision | None, running_package: Path
 ) -> None:
-    """`root/arm`, a link to what the arm's packages are found in."""
+    """Make `root/arm`, a link to the folder with the arm's packages."""
     if repository is None or revision is None:
         (root / arm).symlink_to(running_package, target_is_directory=True)
         return
@@ -183,7 +186,10 @@ def _remove(root: Path, repository: str | None) -> None:
 
 
 def _git(folder: Path, *arguments: str, before: tuple[str, ...] = ()) -> str:
-    """What git answers. Raises CalledProcessError, or UsageError where there is no git."""
+    """Run git and return its output.
+
+    Raises CalledProcessError, or UsageError if git is not installed.
+    """
     command = [*before, "git", "-C", str(folder), "-c", "core.hooksPath=/dev/null", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True)

@@ -1,4 +1,6 @@
-"""The plan, job by job: launch, type, put on disk, only then the next. Resume knows what is still missing."""
+"""Runs the plan job by job: each is launched, classified and written to disk before the next. A resumed run does the
+rest.
+"""
 
 from __future__ import annotations
 
@@ -29,23 +31,23 @@ class PendingJob:
 
 
 class RunListener(Protocol):
-    """Told what happens, to show it; never asked."""
+    """Called with what happens, to display it; it cannot influence the run."""
 
     def on_start(self, pending: PendingJob, position: int, of: int) -> None:
-        """A worker is about to start."""
+        """Handle that a worker is about to start."""
 
     def on_message(self, message: dict[str, Any]) -> None:
-        """The worker wrote something."""
+        """Handle a message of the worker."""
 
     def on_finish(self, record: Record) -> None:
-        """The record is on disk."""
+        """Handle that the record is on disk."""
 
 
 Launcher = Callable[[Job, LaunchOptions, OnProgress], WorkerExit]
 
 
 def list_pending_jobs(header: RunHeader, records: Sequence[Record]) -> tuple[PendingJob, ...]:
-    """What the plan still lacks: jobs without a record, and interrupted ones (as a further attempt)."""
+    """List what the plan still lacks: jobs without a record, and interrupted ones (as a further attempt)."""
     attempts: dict[int, int] = {}
     finished = set()
     for record in records:
@@ -73,9 +75,10 @@ def execute(
     """Run what is left of a plan; every record is on disk before the next job starts.
 
     KeyboardInterrupt records the job it hit as `interrupted` and passes on. With `fail_fast` the first job that is not
-    ok is the last. After machines that did not meet no further job on several is started; each is a `timeout` that says so.
-    Below `tensorboard_root` each worker writes a TensorBoard run, in a folder per process below one per run. Raises LedgerError
-    when a record cannot be written; the record is then saved elsewhere and named.
+    ok is the last. Once machines failed to rendezvous, no further job on several machines is started; each is recorded
+    as a `timeout` with that reason. Below `tensorboard_root` each worker writes a TensorBoard run, in a folder per
+    process below one per run. Raises LedgerError when a record cannot be written; the record is then saved elsewhere
+    and named.
     """
     done = []
     apart: str | None = None
@@ -88,14 +91,14 @@ def execute(
         started_at, start = format_now(), time.monotonic_ns()
         interrupt: KeyboardInterrupt | None = None
         try:
-            if apart and item.job.nodes > 1:  # they may be a job apart, and then never meet again
+            if apart and item.job.nodes > 1:  # they may be one job apart, and then would never join again
                 why = f"out of step with the other machines since {apart}; start the same command on all of them again"
                 ended = WorkerExit(Outcome(status="timeout", message=f"not started: {why}"), 0.0, 0.0, {})
             else:
                 ended = launcher(item.job, here, listener.on_message)
         except KeyboardInterrupt as error:
             interrupt = error
-            outcome = Outcome(status="interrupted", message="interrupted by the user; go on with --resume")
+            outcome = Outcome(status="interrupted", message="interrupted by the user; continue with --resume")
             ended = WorkerExit(outcome, (time.monotonic_ns() - start) * 1e-9, 0.0, {})
         record = Record(
             run_id=header.run_id,
@@ -122,18 +125,20 @@ def execute(
 
 
 def complete_options(options: LaunchOptions, item: PendingJob, header: RunHeader) -> LaunchOptions:
-    """The options with the job's own device; of several processes the devices too, of those that the run was to use, and where
-    the launchers meet: by a name that no other job has, and not at all where all are on one machine.
+    """Add the job's own device to the options.
+
+    For several processes also add the other devices, and where the launchers join. The devices are among those that the
+    run was to use. The rendezvous has a name that no other job has; if all processes are on one machine there is none.
     """
-    job, meeting = item.job, options.rendezvous
+    job, rendezvous = item.job, options.rendezvous
     device = next((each for each in header.machine.devices if each.id == job.device), None)
     if job.processes == 1:
         return replace(options, device=device)
-    if meeting is not None:
+    if rendezvous is not None:
         name = f"{item.index}-{digest(job.model_dump_json())[:16]}"
-        meeting = meeting.model_copy(update={"name": name}) if job.nodes > 1 else None
+        rendezvous = rendezvous.model_copy(update={"name": name}) if job.nodes > 1 else None
     usable = select(header.machine.devices, header.options.get("device", "auto"))
-    return replace(options, device=device, devices=matrix.select_devices(job, usable), rendezvous=meeting)
+    return replace(options, device=device, devices=matrix.select_devices(job, usable), rendezvous=rendezvous)
 
 
 def _reject_if_impossible(job: Job, ended: WorkerExit, device: Device | None, machine: Machine) -> Outcome:
@@ -157,7 +162,10 @@ def _write_record(writer: Writer, record: Record) -> None:
 
 
 def find_unfinished(directory: Path, machine_id: str, suites: dict[str, str], run_id: str | None = None) -> Ledger:
-    """The newest run of these suites on this machine that lacks jobs (or the named one). Raises LedgerError if there is none."""
+    """Find the newest run of these suites on this machine that lacks jobs (or the named one).
+
+    Raises LedgerError if there is none.
+    """
     folder = directory / machine_id
     candidates = sorted(folder.glob("*.jsonl"), reverse=True)
     if run_id is not None:

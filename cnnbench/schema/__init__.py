@@ -1,8 +1,9 @@
-"""The words of the pipeline: what a job is, what a worker measured, what a ledger holds.
+"""The vocabulary of the pipeline: what a job is, what a worker measured, what a ledger contains.
 
 All values are frozen, in SI base units, with the unit in the name; unknown is None. Nothing derived is stored:
-speed-up, FLOP/s, MFU and intervals are computed from these when they are read. A ledger (`results/<machine>/<run>.jsonl`)
-is one `RunHeader` line followed by `Record` lines, each carrying the SHA-256 of the line before it.
+speed-up, FLOP/s, MFU and intervals are computed from these when they are read. A ledger
+(`results/<machine>/<run>.jsonl`) is one `RunHeader` line followed by `Record` lines, each carrying the SHA-256 of the
+line before it.
 
 Versions. `SCHEMA` counts changes of shape, each with an entry in `UPGRADES`; `PROTOCOL` counts changes of a timing rule,
 and records of two protocols never share a row.
@@ -48,14 +49,14 @@ __all__ = [
     "Precision",
     "Split",
 ]
-"""What `job` declares and others take from here, beside the values below."""
+"""The names that other modules import from here although `job` declares them, besides the values below."""
 
 DeviceKind = str
-"""`cpu`, `cuda`, `rocm`, `mps`, `xpu`, or what another file of `devices/vendors/` declares."""
+"""`cpu`, `cuda`, `rocm`, `mps`, `xpu`, or a kind that another file of `devices/vendors/` declares."""
 
 
 class Device(Frozen):
-    """A processor as found on a machine. `id` is what `--device` takes: `cpu`, `cuda:0`."""
+    """A processor as found on a machine. `id` is what `--device` accepts: `cpu`, `cuda:0`."""
 
     id: str
     kind: DeviceKind
@@ -90,12 +91,12 @@ class Machine(Frozen):
     cores_physical: int | None = None
     cores_logical: int
     cores_allowed: int
-    """cores this process may use: affinity and cgroup quota, rounded down, >= 1"""
+    """cores this process may use: affinity and cgroup quota, rounded down, at least 1"""
     cgroup_cpu_limit: float | None = None
     """CPU quota over period, in cores"""
     memory_bytes: int
     memory_limit_bytes: int | None = None
-    """cgroup limit, where below the RAM"""
+    """cgroup limit, if it is below the RAM"""
     hypervisor: str | None = None
     governor: str | None = None
     turbo: bool | None = None
@@ -106,7 +107,7 @@ class Machine(Frozen):
     devices: tuple[Device, ...] = ()
 
     def find_device(self, device_id: str) -> Device | None:
-        """Return the device of that id; None where the fingerprint does not list it."""
+        """Look up a device by its id; None if the fingerprint does not list it."""
         return next((device for device in self.devices if device.id == device_id), None)
 
 
@@ -128,7 +129,7 @@ class Software(Frozen):
 
     @property
     def torch_text(self) -> str:
-        """torch with the build that it is: `2.13.0 (cuda 13.0)`."""
+        """torch with its build: `2.13.0 (cuda 13.0)`."""
         return f"{self.torch} ({self.torch_build})"
 
 
@@ -136,11 +137,13 @@ Status = Literal[
     "ok", "oom", "timeout", "hang", "crashed", "unsupported", "diverged", "missed", "interrupted", "invalid"
 ]
 TUNED_ERROR = "tuned_gradient_error"
-"""The setting of a tuned trial that says how far its gradients are from float64's, relative; see `engine.tuned`."""
+"""The setting of a tuned trial with the relative error of its gradients compared with float64's; see `engine.tuned`."""
 TENSORBOARD_NOTE = "tensorboard"
-"""The setting of a trial that says what of its TensorBoard run could not be written; absent where all was, or none was asked."""
+"""The setting of a trial that names what of its TensorBoard run could not be written; absent if all was, or none was
+asked for.
+"""
 PACKAGE_COUNTER = "rapl-package"
-"""The source of energy that is a whole machine's, whichever process reads it."""
+"""The energy counter that covers the whole machine, whichever process reads it."""
 
 
 class Evaluation(Frozen):
@@ -152,12 +155,15 @@ class Evaluation(Frozen):
     seconds: float
 
     def reaches(self, target: float) -> bool:
-        """Whether this share of the images, or more, is right; a millionth of an image is the rounding of the product."""
+        """Check that at least this share of the images is right.
+
+        A millionth of an image allows for rounding of the product.
+        """
         return self.correct >= target * self.images - 1e-6
 
 
 class Memory(Frozen):
-    """High-water marks of the training part, never polls. `host_method` says how the host's was read."""
+    """High-water marks of the training part, never polls. `host_method` names how the host's was read."""
 
     host_peak_bytes: int | None = None
     host_before_bytes: int | None = None
@@ -166,11 +172,11 @@ class Memory(Frozen):
     device_allocated_peak_bytes: int | None = None
     device_reserved_peak_bytes: int | None = None
     device_used_bytes: int | None = None
-    """NVML, this process where it can be told, by UUID"""
+    """NVML, by UUID; of this process alone where NVML can tell"""
 
 
 class Canary(Frozen):
-    """Whether synchronise really waits: time must follow the work, and agree with reading a result back."""
+    """Whether synchronise really waits: time must grow with the work, and agree with reading a result back."""
 
     passed: bool
     side: int
@@ -178,7 +184,7 @@ class Canary(Frozen):
     small_seconds: float
     large_seconds: float
     growth: float
-    """large over small; work grows 8x, at least 4x must show"""
+    """large over small; the work grows 8x, and at least 4x must be measured"""
     sync_seconds: float
     readback_seconds: float
     copy_seconds: float
@@ -187,7 +193,7 @@ class Canary(Frozen):
 
 
 class Telemetry(Frozen):
-    """The machine's state at one moment; `missing` says why a sensor is absent."""
+    """The machine's state at one moment; `missing` has the reason for each absent sensor."""
 
     load_1min: float | None = None
     steal_seconds: float | None = None
@@ -217,7 +223,7 @@ class Energy(Frozen):
     source: str
     """nvml-total-energy or rapl-package"""
     tick_seconds: float
-    """the counter's update interval: half of it at either end is uncertain"""
+    """the counter's update interval: half of it is uncertain at either end"""
     window_seconds: float
     window_steps: int
     window_joules: float
@@ -226,7 +232,7 @@ class Energy(Frozen):
 
 
 class Communication(Frozen):
-    """Blocks of steps in turn with and without the gradients' exchange between ranks (DDP's `no_sync`), in seconds."""
+    """Seconds of blocks of steps, alternating with and without the gradients' exchange of ranks (DDP's `no_sync`)."""
 
     steps_per_block: int
     with_seconds: tuple[float, ...]
@@ -239,7 +245,7 @@ class Rank(Frozen):
     rank: int
     node: int = 0
     place: str
-    """`cuda:1` as its machine calls it, or the cores it was held to: `cores 0,1`"""
+    """`cuda:1` as its machine names it, or the cores it was bound to: `cores 0,1`"""
     block_seconds: tuple[float, ...]
     images: int
     cold_start_seconds: float | None = None
@@ -255,11 +261,12 @@ class Rank(Frozen):
 class Trial(Frozen):
     """What one process measured, raw; or several at once, which are in `ranks`.
 
-    Of ranks a block is as long as on the slowest, images and energy are their sum, memory is the rank's that took most, and
-    what is the same on all is rank 0's. Of copies it is the slowest copy's, whole.
+    With several ranks a block is as long as on the slowest, images and energy are summed over the ranks, memory is that
+    of the rank that used most, and what is the same on all is rank 0's. With several copies it is the whole trial of
+    the slowest copy.
 
-    `block_seconds[i]` is the wall time of block i, `steps_per_block` optimiser steps each (one epoch each under the
-    job clock, evaluations left out); device synchronised at both ends.
+    `block_seconds[i]` is the wall time of block i, which has `steps_per_block` optimiser steps (one epoch under the job
+    clock, without evaluations); the device is synchronised at both ends.
     """
 
     block_seconds: tuple[float, ...]
@@ -267,25 +274,25 @@ class Trial(Frozen):
     steps: int
     """timed optimiser steps done"""
     images: int
-    """images the sampler handed out in the timed steps, counted by the sampler"""
+    """images the sampler returned in the timed steps, counted by the sampler"""
     warmup_seconds: tuple[float, ...] = ()
     """each warm-up step, synchronised"""
     job_seconds: float | None = None
     """the job clock, evaluations included"""
     job_evaluation_seconds: float | None = None
-    """of which prescribed evaluations"""
+    """seconds of the job clock spent in prescribed evaluations"""
     pretraining_seconds: float | None = None
-    """of which pre-training, before the first block"""
+    """seconds of the job clock spent in pre-training, before the first block"""
     pretraining_steps: int | None = None
     losses: tuple[float, ...] = ()
-    """of each block's last step, read after the timed region"""
+    """losses of each block's last step, read after the timed region"""
     progress_written: bool | None = None
     cold_start_seconds: float | None = None
-    """spawn to the first synchronised step"""
+    """from spawn to the end of the first synchronised step"""
     phases: dict[str, float] = Field(default_factory=dict)
     """seconds of each part before the timed region"""
     first_losses: tuple[float, ...] = ()
-    """of the warm-up's steps, read outside timing"""
+    """losses of the warm-up's steps, read outside timing"""
     final_loss: float | None = None
     epoch_evaluations: tuple[Evaluation, ...] = ()
     stopped_early: bool = False
@@ -302,19 +309,19 @@ class Trial(Frozen):
     memory: Memory = Memory()
     canary: Canary | None = None
     floors: dict[str, float] = Field(default_factory=dict)
-    """measured floors: see `engine.trial`"""
+    """measured lower bounds: see `engine.trial`"""
     telemetry_before: Telemetry | None = None
     telemetry_after: Telemetry | None = None
     energy: Energy | None = None
     ranks: tuple[Rank, ...] = ()
     communication: Communication | None = None
-    """of ranks: each block as long as the slowest"""
+    """with several ranks: each block as long as the slowest"""
     settings: dict[str, str] = Field(default_factory=dict)
     """effective settings as torch reports them"""
 
 
 class Outcome(Frozen):
-    """How a process ended. Everything but `ok` has a message; none of them enters a mean."""
+    """How a process ended. Every outcome but `ok` has a message and enters no mean."""
 
     status: Status
     message: str | None = None
@@ -325,7 +332,7 @@ class Outcome(Frozen):
 
 
 RENAMED_SUITES = {"gate": "regression"}
-"""Shipped suites by the names they had: ledgers, checks, noise profiles and cluster runs made before still hold those."""
+"""Former names of shipped suites; older ledgers, checks, noise profiles and cluster runs still contain them."""
 
 NAMES_BELOW_COMMANDS = ("run", "calibrate", "replay", "find", "baseline", "output-size")
 """Commands below `check` and `explain`. They win over an argument of the same spelling: no suite or workload has such a name."""
@@ -345,12 +352,12 @@ class Record(Frozen):
     index: int
     """place in the run's plan"""
     attempt: int = 1
-    """> 1 where a resumed run repeats an interrupted job"""
+    """above 1 if a resumed run repeats an interrupted job"""
     started_at: str
     process_seconds: float
     """the worker's lifetime by the parent's clock"""
     parent_cpu_seconds: float | None = None
-    """CPU the parent used meanwhile"""
+    """CPU seconds that the parent used meanwhile"""
     environment: dict[str, str] = Field(default_factory=dict)
     """variables the runner set for the worker"""
     job: Job
@@ -360,7 +367,7 @@ class Record(Frozen):
 
 
 class WorkloadFacts(Frozen):
-    """A workload that is not cnnbench's own, for a reader who does not have it: its counts are those every figure rests on."""
+    """A workload that cnnbench does not ship, for a reader without it: every figure is based on its counts."""
 
     version: int
     title: str
@@ -375,7 +382,7 @@ class WorkloadFacts(Frozen):
     source: str
     """the file's name, or the package with its version"""
     sha256: str | None = None
-    """of the file; None for a package"""
+    """SHA-256 of the file; None for a package"""
 
 
 class RunHeader(Frozen):
@@ -387,7 +394,7 @@ class RunHeader(Frozen):
     run_id: str
     created_at: str
     boot_id: str | None = None
-    """the kernel's random id of the boot in which the run began; None where there is none"""
+    """the kernel's random id of the boot in which the run began; None if the system has none"""
     suites: dict[str, str]
     """suite name to SHA-256 of its file"""
     seed: int
@@ -397,7 +404,7 @@ class RunHeader(Frozen):
     software: Software
     plan: tuple[Job, ...]
     workloads: dict[str, WorkloadFacts] = Field(default_factory=dict)
-    """of the plan, those not cnnbench's own"""
+    """the plan's workloads that cnnbench does not ship"""
 
 
 class PublishedRow(Frozen):
@@ -415,7 +422,7 @@ class PublishedRow(Frozen):
     printed_speedup: float | None
     theoretical_note: str | None = None
     job_images: int | None = None
-    """assumed: the source does not say what was timed"""
+    """assumed: the source does not state what was timed"""
     job_flops: int | None = None
     note: str | None = None
 
@@ -425,18 +432,21 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: dict, 2: d
 
 
 def current_suite_name(name: str) -> str:
-    """Return the name that a shipped suite has today; any other name as it is."""
+    """Look up today's name of a shipped suite; any other name is returned as it is."""
     return RENAMED_SUITES.get(name, name)
 
 
 def upgrade(line: dict[str, Any]) -> dict[str, Any]:
-    """The line in today's schema. Raises ValueError for a line of a later schema, of one no upgrade leads from, or broken."""
+    """Upgrade a line to today's schema.
+
+    Raises ValueError for a later schema, one that no upgrade starts from, or a broken line.
+    """
     version = line.get("schema_version")
     if not isinstance(version, int) or version > SCHEMA:
         raise ValueError(f"schema {version!r} is newer than this cnnbench reads ({SCHEMA}); upgrade cnnbench")
     while version < SCHEMA:
         if version not in UPGRADES:
-            raise ValueError(f"schema {version} is too old: no upgrade leads from it")
+            raise ValueError(f"schema {version} is too old: there is no upgrade from it")
         try:
             line = UPGRADES[version](line)
         except (LookupError, TypeError, AttributeError) as error:
@@ -446,34 +456,36 @@ def upgrade(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_first_problem(error: ValidationError) -> str:
-    """Name the first field that is wrong, or the whole where it is no object, and why."""
+    """Describe the first field that is wrong, or the whole if it is not an object, and why."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
 
 
 def digest(text: str) -> str:
-    """SHA-256 of the text, in hexadecimal."""
+    """Compute the SHA-256 of the text, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 RENDEZVOUS_DONE = "rendezvous-done"
-"""File beside the outcome: a launcher of several processes makes it when all machines are there, just before the ranks start."""
+"""Name of a file beside the outcome: a launcher of several processes creates it when all machines have joined, just
+before the ranks start.
+"""
 
 
 class Rendezvous(Frozen):
-    """Where the launchers of one data-parallel job meet. One machine alone meets itself on a free port of its own."""
+    """Where the launchers of one data-parallel job rendezvous. A single machine uses a free port of its own."""
 
     endpoint: str
     """HOST:PORT of the first node"""
     node_rank: int = 0
     name: str = ""
-    """of the job: launchers of two different jobs never meet"""
+    """name of the job, so that launchers of different jobs never join each other"""
     seconds: int
     """how long to wait for the others"""
 
 
 class WorkerInput(Frozen):
-    """What the runner writes to a worker's standard input: the job and where to answer."""
+    """What the runner writes to a worker's standard input: the job, and where the answer goes."""
 
     job: Job
     outcome_path: str
@@ -483,18 +495,18 @@ class WorkerInput(Frozen):
     data_dir: str | None = None
     device_uuid: str | None = None
     device_uuids: tuple[str | None, ...] = ()
-    """of several processes: each one's on this node"""
+    """for several processes: the UUID of each one's device on this node"""
     device_ids: tuple[str, ...] = ()
-    """the same devices as the machine calls them"""
+    """the same devices by the machine's names"""
     rendezvous: Rendezvous | None = None
     launcher_ns: int | None = None
-    """of a rank: when its launcher began, by the same clock"""
+    """for a rank: when its launcher began, by the same clock"""
     energy: bool = False
     workload_file: str | None = None
-    """`path:value` of a workload in a file of the user's"""
+    """`path:value` of a workload in a user's file"""
     tensorboard_dir: str | None = None
     """folder of this job's TensorBoard run; None writes none"""
     machine: Machine | None = None
-    """only with tensorboard_dir, to be shown there"""
+    """set only with tensorboard_dir, to be shown there"""
     software: Software | None = None
-    """only with tensorboard_dir, to be shown there"""
+    """set only with tensorboard_dir, to be shown there"""

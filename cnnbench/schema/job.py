@@ -1,8 +1,9 @@
 """One process's work: what is computed, how it is timed, where; and the keys by which jobs are equal.
 
-What a field of a job is to those who plan, name, order and file jobs is declared at the field, once, as an `Axis`. From these
-declarations follow the keys of a suite (`plan.job_keys`), every name of a job (`naming`), what two jobs differ in, the order of
-a ladder, and the columns of files. A new axis is a field of `Job` with an `Axis`, and the engine that obeys it.
+How a field of a job is planned, named, ordered and stored is declared once, at the field, as an `Axis`. From these
+declarations follow the keys of a suite (`plan.job_keys`), every name of a job (`naming`), the differences between two
+jobs, the order of a ladder, and the columns of files. A new axis is a field of `Job` with an `Axis`, and code in the
+engine that applies it.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from cnnbench import units
 
 AxisGroup = Literal["work", "compute", "network", "data", "clock", "ranks", "place", "draw"]
-"""What is computed; how its step is computed; what is trained; on what; how it is timed; by how many processes; where; and
-which repeat of it."""
+"""What is computed; how its step is computed; what is trained; on what data; how it is timed; by how many processes;
+where; and which repeat of it.
+"""
 AxisScope = Literal["any", "networks", "digits", "products"]
-"""The workloads that have it: all; all but the matrix product; those that train on MNIST; the matrix product."""
+"""The workloads that have the field: all; all but the matrix product; those that train on MNIST; the matrix product."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +32,24 @@ class Axis:
 
     group: AxisGroup
     scope: AxisScope | None = None
-    """Whose jobs in a suite have a key of this name; None for a field that no suite sets."""
+    """The workloads whose jobs in a suite have a key of this name; None for a field that no suite sets."""
     word: str | None = None
-    """What a job is called that has another value than the plain one: a format of the job, `{0.pool} pooling`. None where
-    short names do not say it."""
+    """How a name mentions a value that is not the plain one: a format of the job, `{0.pool} pooling`. None if short
+    names leave the field out.
+    """
     title: str | None = None
-    """The same in the title of a table, where that is another than `word`."""
+    """The same for the title of a table, if it differs from `word`."""
     low: int | None = None
     high: int | None = None
-    """The least and the greatest number a suite may give."""
+    """The smallest and the largest number a suite may give."""
     choices: tuple[str, ...] = ()
-    """The words that a suite may give, where they are not the field's own values."""
+    """The words that a suite may give, if they are not the field's own values."""
     takes_several: bool = True
-    """Whether a suite may list values, each of which makes a job of its own."""
+    """Whether a suite may list values, each of which makes a separate job."""
     since: int = 1
-    """The schema that brought it: after 1 its plain value is left out of a job's keys, so that older jobs keep theirs."""
+    """The schema that introduced it: after 1 its plain value is left out of a job's keys, so that older jobs keep
+    theirs.
+    """
 
 
 Division = Literal["reference", "tuned", "open"]
@@ -65,47 +70,49 @@ JobKind = Literal["measured", "projected", "to target"]
 SPLIT_IMAGES = {"train-55000": 55_000, "train-60000": 60_000}
 MAX_IMAGES = max(SPLIT_IMAGES.values())
 TEST_IMAGES = 10_000
-"""MNIST's; the procedural digits have as many."""
+"""The number of MNIST's test images; the procedural digits have as many."""
 AUTO = "auto"
-"""In a suite: for `threads` all cores allowed; for `data` MNIST where it can be had, else synthetic digits; for `batch_size` of
-random images what fits the device's memory."""
+"""In a suite: for `threads` all cores allowed; for `data` MNIST if available, else synthetic digits; for `batch_size`
+of random images what fits the device's memory.
+"""
 EVERY = "all"
 """In a suite: for `world` as many ranks as there are devices of the kind, or cores."""
 
 LOADER = "{0.loader}, {0.loader_workers} workers"
 BLOCKS = "warm-up {0.warmup_steps}, blocks {0.blocks} x {0.block_steps}"
 EPOCHS = "epochs {0.epochs} x {0.steps_per_epoch}"
-"""What several fields say together."""
+"""Words that several fields share."""
 
 
 class Frozen(BaseModel):
-    """What every value of the schema is: immutable, without unknown fields."""
+    """Base of every value of the schema: immutable, without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     def model_post_init(self, context: Any, /) -> None:
-        """Share one set of the fields' names: a set for each value would take half of a ledger's memory."""
+        """Share one set of the fields' names, because a set for each value would take half of a ledger's memory."""
         object.__setattr__(self, "__pydantic_fields_set__", _name_fields(type(self)))
 
 
 @cache
 def _name_fields(model: type[BaseModel]) -> set[str]:
-    """Name all fields: nothing asks which of them were given."""
+    """List the names of all fields; nothing needs to know which of them were given."""
     return set(model.model_fields)
 
 
 class Job(Frozen):
-    """One process's work, complete: the same job on the same machine does the same thing.
+    """One process's complete work: the same job on the same machine does the same thing.
 
     A `steady` job times `blocks` blocks of `block_steps` optimiser steps after `warmup_steps`; a `job` job times
     `epochs` x `steps_per_epoch` steps in one piece, evaluations included. For a steady job `epochs` and
-    `steps_per_epoch` say which whole job its step time is projected to. An `accuracy` job trains until `target` of all
-    test images are right, looking every `evaluate_every` steps, for `epochs` at most. A `recipe` job opens the decompressed,
-    verified digits, trains by a fixed recipe and looks at all test images once, all of it timed. A GEMM's step is one product.
+    `steps_per_epoch` define the whole job that its step time is projected to. An `accuracy` job trains until `target`
+    of all test images are right, evaluating every `evaluate_every` steps, for `epochs` at most. A `recipe` job opens
+    the decompressed, verified digits, trains by a fixed recipe and evaluates all test images once, all of it timed. A
+    GEMM's step is one product.
 
-    Of `world` ranks each takes its share of `batch_size`, the whole step's batch, on the device itself and those like it
-    after it, or on cores of its own with `threads` each. With `scaling` strong the batch is the suite's, with weak the suite's
-    times the ranks.
+    With `world` ranks each takes its share of `batch_size`, the whole step's batch. Ranks run on the device and the
+    similar ones after it, or on separate cores with `threads` each. With `scaling` strong the batch is the suite's,
+    with weak it is the suite's times the ranks.
     """
 
     workload: Annotated[str, Axis("work", "any", takes_several=False)]
@@ -138,7 +145,7 @@ class Job(Frozen):
     epochs: Annotated[int | None, Axis("clock", "digits", title=EPOCHS, low=1, high=100_000)] = None
     steps_per_epoch: Annotated[int | None, Axis("clock", "digits", title=EPOCHS, low=1, high=MAX_IMAGES)] = None
     extra_forwards: Annotated[
-        int, Axis("work", "networks", title="{0.extra_forwards} further forward passes a step", low=0, high=100)
+        int, Axis("work", "networks", title="{0.extra_forwards} further forward passes per step", low=0, high=100)
     ] = 0
     """further forward passes without gradient in each step"""
     epoch_eval_images: Annotated[
@@ -175,17 +182,17 @@ class Job(Frozen):
     ] = Field(default=1, ge=1)
     """ranks of one data-parallel job; 1: one process, without DDP"""
     scaling: Annotated[
-        Scaling | None, Axis("ranks", "networks", title="{0.scaling} scaling · {0.rank_batch} a rank", since=3)
+        Scaling | None, Axis("ranks", "networks", title="{0.scaling} scaling · {0.rank_batch} per rank", since=3)
     ] = None
-    """of several ranks: what the suite's batch size is of"""
+    """for several ranks: whether the suite's batch size is for all ranks (strong) or for each (weak)"""
     nodes: Annotated[int, Axis("ranks", word="{0.nodes} nodes", since=3)] = Field(default=1, ge=1)
-    """machines that the ranks are on, as many on each"""
+    """machines that the ranks run on, with equally many on each"""
     copies: Annotated[int, Axis("ranks", word="{0.copies} copies", since=3)] = Field(default=1, ge=1)
-    """the same job on so many devices or groups of cores at once"""
+    """how many devices or groups of cores run the same job at once"""
 
     device: Annotated[str, Axis("place")] = "cpu"
     threads: Annotated[int | None, Axis("place", "any", low=1, high=4096, choices=(AUTO,))] = None
-    """intra-op CPU threads; None on accelerators = the default"""
+    """intra-op CPU threads; None on accelerators means the default"""
     allocator: Annotated[Allocator, Axis("place", "any", "{0.allocator} allocator")] = "held"
 
     seed: Annotated[int, Axis("draw")] = 0
@@ -193,7 +200,7 @@ class Job(Frozen):
 
     @property
     def work_key(self) -> str:
-        """What is computed and how it is timed, whatever the device: rows divide one another only where this is equal."""
+        """What is computed and how it is timed, on any device: rows are divided only if this is equal."""
         return _canonical(self, "place", "draw")
 
     @property
@@ -208,13 +215,14 @@ class Job(Frozen):
 
     @property
     def timed_whole(self) -> bool:
-        """Whether the clock times a job of a length fixed beforehand, in one piece."""
+        """Whether the clock times a whole job of fixed length, in one piece."""
         return self.clock in ("job", "recipe")
 
     @property
     def kind(self) -> JobKind | None:
-        """Whether the whole job's time is measured, projected from steady steps, or as long as its target took; None where there
-        is no whole job.
+        """Whether the whole job's time is measured, projected from steady steps, or as long as its target took.
+
+        None if there is no whole job.
         """
         if self.timed_whole:
             return "measured"
@@ -224,8 +232,10 @@ class Job(Frozen):
 
     @property
     def divided_whole(self) -> bool:
-        """Whether ratios are of seconds of the whole job, rather than of a step: one that may stop early has no fixed length, nor
-        has one that trains to a target, where chance in the seed decides how many steps it takes.
+        """Whether ratios are of seconds of the whole job rather than of a step.
+
+        A job that may stop early has no fixed length, nor has one that trains to a target, whose seed decides how many
+        steps it takes.
         """
         return self.timed_whole and not self.stop_when_all_right
 
@@ -236,7 +246,7 @@ class Job(Frozen):
 
     @property
     def rank_batch(self) -> int:
-        """Images of a step on one device."""
+        """Images per step on one device."""
         return self.batch_size // self.world
 
     @property
@@ -247,7 +257,10 @@ class Job(Frozen):
 
     @property
     def job_steps(self) -> int | None:
-        """Optimiser steps of the whole job (lecture: 100 x 429 = 42,900); None where there is no such job."""
+        """Optimiser steps of the whole job (lecture: 100 x 429 = 42,900).
+
+        None if there is no whole job.
+        """
         if self.epochs is None or self.steps_per_epoch is None:
             return None
         return self.epochs * self.steps_per_epoch
@@ -259,20 +272,26 @@ AXES = {name: axis for name, field in Job.model_fields.items() for axis in field
 
 @cache
 def plain_values(*groups: AxisGroup) -> Mapping[str, Any]:
-    """Return the fields of these groups, in their order, with the values that they have where nothing was asked for."""
+    """Map the fields of these groups, in their order, to the values that they have if nothing was asked for."""
     return {name: Job.model_fields[name].default for name, axis in AXES.items() if axis.group in groups}
 
 
 @cache
 def list_choices(name: str) -> tuple[Any, ...]:
-    """Return the values that a field can have, in their order; none where it takes any number or text."""
+    """List the values that a field can have, in their order.
+
+    Empty if it takes any number or text.
+    """
     annotation = Job.model_fields[name].annotation
     nested = [get_args(each) or (each,) for each in (get_args(annotation) or (annotation,))]
     return tuple(each for values in nested for each in values if not isinstance(each, type))
 
 
 def _canonical(job: Job, *left_out: AxisGroup) -> str:
-    """The job's values in one text, but for those groups; fields of later schemas only where they are not plain."""
+    """Serialize the job's values without those groups.
+
+    Fields of later schemas only if they are not plain.
+    """
     usual = plain_values(*(group for group in get_args(AxisGroup) if group not in left_out))
     kept = {
         name: value for name, plain in usual.items() if (value := getattr(job, name)) != plain or AXES[name].since == 1

@@ -103,7 +103,7 @@ def _list_lines(found: ScalingSet) -> Iterator[tuple[tuple[str, str, str], list[
     ranks = [row for row in timed if row.job.world > 1]
     if not ranks:
         return
-    batch = f"{found.base_batch} a rank" if found.scaling == "weak" else f"batch {found.base_batch}"
+    batch = f"{found.base_batch} per rank" if found.scaling == "weak" else f"batch {found.base_batch}"
     name = (naming.processor_name(timed[0].device), timed[0].job.workload)
     for threads in sorted({row.job.threads for row in ranks}, key=lambda value: value or 0):
         one, several = ([row for row in rows if row.job.threads == threads] for rows in (alone, ranks))
