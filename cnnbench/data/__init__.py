@@ -3,9 +3,9 @@
 The command line asks `resolve` once which digits a run uses; each worker then calls `load` with the answer and gets
 verified uint8 arrays. Nothing here prints or reads an environment variable, and numpy is the only heavy import.
 
-Digits are looked for in the directories in order, else downloaded; else synthetic digits replace them, and a note says so.
-A directory named on purpose (`--data-dir`, `CNNBENCH_DATA`, settings) must hold MNIST; only the user's cache may be empty.
-A wrong file is an error in every directory: nothing falls back from it.
+Digits are looked for in the directories in order, else downloaded; else synthetic digits replace them, and a note says
+so. A directory named on purpose (`--data-dir`, `CNNBENCH_DATA`, settings) must hold MNIST; only the user's cache may be
+empty. A wrong file is an error in every directory: nothing falls back from it.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def resolve(
 ) -> ResolvedData:
     """Find the digits to use: MNIST from the directory `named`, else from the cache, downloaded if it is missing.
 
-    `auto` falls back on synthetic digits if the download fails; `synthetic` looks nowhere. Raises what `find` raises, and
-    DataUnavailableError for `mnist` that cannot be downloaded.
+    `auto` falls back on synthetic digits if the download fails; `synthetic` looks nowhere. Raises what `find` raises,
+    and DataUnavailableError for `mnist` that cannot be downloaded.
     """
     if kind == "synthetic":
         return ResolvedData("synthetic", None)

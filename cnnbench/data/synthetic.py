@@ -108,7 +108,8 @@ class _Pen:
 def generate(seed: int = SEED, train: int = 60_000, test: int = 10_000) -> tuple[Bytes, Bytes, Bytes, Bytes]:
     """Draw training images and labels, then test images and labels: uint8 of shapes (n, 28, 28) and (n,).
 
-    Training and test digits come from independent random streams of the seed. A smaller set is the beginning of a larger one.
+    Training and test digits come from independent random streams of the seed. A smaller set is the beginning of a
+    larger one.
     """
     return (*_draw(seed, _TRAIN, train), *_draw(seed, _TEST, test))
 

@@ -1,8 +1,8 @@
 """Workloads by name: one file per workload, and the counts that a job needs from it.
 
-Four sources: cnnbench's own; other installed packages (entry point `cnnbench.workloads`); the user's files that this process
-was given; and, for reading only, the headers of ledgers it has read, so that a result can be read where its workload is not
-installed.
+Four sources: cnnbench's own; other installed packages (entry point `cnnbench.workloads`); the user's files that this
+process was given; and, for reading only, the headers of ledgers it has read, so that a result can be read where its
+workload is not installed.
 """
 
 from __future__ import annotations
@@ -162,8 +162,8 @@ def register_from_ledger(facts: Mapping[str, WorkloadFacts]) -> None:
 def flops_per_step(job: Job) -> int:
     """Compute the model FLOPs of one timed step.
 
-    Training: batch x training FLOPs per image, plus the forward passes that the job adds. Inference: batch x forward FLOPs.
-    GEMM: 2 x side^3. Raises WorkloadError for an unknown workload or a GEMM without a side.
+    Training: batch x training FLOPs per image, plus the forward passes that the job adds. Inference: batch x forward
+    FLOPs. GEMM: 2 x side^3. Raises WorkloadError for an unknown workload or a GEMM without a side.
     """
     workload = get_for(job)
     if workload.kind == "gemm":
@@ -193,8 +193,8 @@ def pretraining_flops(job: Job) -> int:
 def step_bytes(job: Job) -> int:
     """Estimate the memory of one step in bytes, by the closed form: activations and parameters.
 
-    Training counts activations twice (with their gradients), inference once (an upper bound on the two largest neighbours).
-    The whole is a lower bound: libraries' workspaces are left out.
+    Training counts activations twice (with their gradients), inference once (an upper bound on the two largest
+    neighbours). The whole is a lower bound: libraries' workspaces are left out.
     """
     workload = get_for(job)
     shorter = 2 if job.precision in ("bf16", "fp16") else 1  # than float32
@@ -214,18 +214,19 @@ def batch_that_fits(job: Job, memory_bytes: int, *, most: int = 4096) -> int:
 
 
 TUNED_TOLERANCE = {"fp32": 1e-2, "tf32": 2e-2, "bf16": 0.2, "fp16": 0.05}
-"""Tolerances for a network of up to `TUNED_LAYERS` layers with weights; except in fp32 they grow in proportion to depth.
+"""Tolerances for a network of up to `TUNED_LAYERS` layers with weights; except in fp32 they grow in proportion to
+depth.
 
-A judgement, not a measurement. Rounding alone is far below (`tests/test_tuned.py` limits fp32 to 2e-5); but where two of the
-four values under a maximum are equal up to rounding, the gradient takes the other way."""
+A judgement, not a measurement. Rounding alone is far below (`tests/test_tuned.py` limits fp32 to 2e-5); but where two
+of the four values under a maximum are equal up to rounding, the gradient takes the other way."""
 TUNED_LAYERS = 5
 
 
 def tuned_tolerance(job: Job) -> float:
     """Compute the largest relative error of a tuned step's gradients that counts as rounding.
 
-It depends on the format and, in formats shorter than float32, on the depth: the reference's own gradients of VGG-16's first layer are off by
-    more than twice the bf16 figure (`tests/test_rounding_by_depth.py` computes them).
+    It depends on the format and, in formats shorter than float32, on the depth: the reference's own gradients of
+    VGG-16's first layer are off by more than twice the bf16 figure (`tests/test_rounding_by_depth.py` computes them).
     """
     layers = 0
     if job.precision != "fp32" and job.workload in names():

@@ -1,7 +1,8 @@
 """A workload's network layer by layer: output sides with the arithmetic behind them, and integer counts.
 
-All figures are for one example and computed without torch. The counts are those of `flops.count_layers`; this adds weights
-and biases separately, the padding behind each side, and pre-training's FLOPs per layer. `report.explain` puts it in words.
+All figures are for one example and computed without torch. The counts are those of `flops.count_layers`; this adds
+weights and biases separately, the padding behind each side, and pre-training's FLOPs per layer. `report.explain` puts
+it in words.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from cnnbench.workloads.base import Workload
 
 @dataclass(frozen=True)
 class OutputSide:
-    """One side of an output and its derivation: a filter of `filter` values, moved by `stride` over the padded input."""
+    """One side of an output and its derivation: a filter of `filter` values moves by `stride` over the padded input."""
 
     input: int
     filter: int

@@ -1,9 +1,9 @@
 """A network's counts by torch itself: the declaration of a workload made of torch modules is checked against these.
 
-Parameters are `sum(p.numel())`, FLOPs those of `torch.utils.flop_counter.FlopCounterMode` over a forward and a backward pass
-of two images. The network is made on the meta device, which computes shapes without values, so it costs next to nothing;
-one that cannot be made there is made on the CPU. Left out, as in the closed forms: everything but convolutions and matrix
-products.
+Parameters are `sum(p.numel())`, FLOPs those of `torch.utils.flop_counter.FlopCounterMode` over a forward and a backward
+pass of two images. The network is made on the meta device, which computes shapes without values, so it costs next to
+nothing; one that cannot be made there is made on the CPU. Left out, as in the closed forms: everything but convolutions
+and matrix products.
 """
 
 from __future__ import annotations

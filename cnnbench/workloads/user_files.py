@@ -1,9 +1,9 @@
 """A workload from outside: one of the user's files, or another package's value, and every mistake in it as text.
 
-A text such as `my_net.py`, or `my_net.py:NAME` for a value not called WORKLOAD, gives the workload, or one error with the
-file and the line. The file's code is run here, to plan, and again in every worker. Its version is a number made from the
-file's bytes, whatever it declares: a changed file is another workload, and its results never share a row with earlier ones.
- Types inside cnnbench are trusted; a value from outside is checked, since dataclasses check nothing.
+A text such as `my_net.py`, or `my_net.py:NAME` for a value not called WORKLOAD, gives the workload, or one error with
+the file and the line. The file's code is run here, to plan, and again in every worker. Its version is a number made
+from the file's bytes, whatever it declares: a changed file is another workload, and its results never share a row with
+earlier ones. Types inside cnnbench are trusted; a value from outside is checked, since dataclasses check nothing.
 """
 
 from __future__ import annotations
