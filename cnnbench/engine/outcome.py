@@ -65,8 +65,7 @@ def _fits(job: Job, data_dir: str | None) -> bool:
 
 
 def make_oom_hint(worker_input: WorkerInput) -> str:
-    """Find the size to suggest after an out-of-memory error: half the batch, a quarter and so on, until a step
-    succeeds.
+    """Suggest a size after an out-of-memory error: half the batch, a quarter and so on, until a step succeeds.
 
     A GEMM's side is halved instead, and of several ranks each one's shard. Tried in this process, which has run out
     once, so the size found is never above what a fresh process could do.

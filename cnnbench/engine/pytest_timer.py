@@ -33,8 +33,7 @@ def measure(
     flops: int | None = None,
     images: int | None = None,
 ) -> T:
-    """Time `rounds` rounds of `calls` calls of `work`, each with one synchronisation at its end; return the last
-    result.
+    """Time `rounds` rounds of `calls` calls of `work`, one synchronisation per round; return the last result.
 
     `device` is where the work runs, `cpu` or `cuda:0`: a wrong one means a wrong time. `flops` and `images` are those of
     one call (`workloads.flops_per_step` has a training step's). `extra_info` gets `device`, `device_name`, `torch`,
