@@ -63,35 +63,35 @@ class LazyGroup(click.Group):
     """A group whose commands are listed without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of the table."""
+        """List the names, in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command and give it `-v` and `-q`, so that they may stand before or after its name."""
+        """Import the command and give it `-v` and `-q`, so that they may come before or after its name."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = copy.copy(pkgutil.resolve_name(COMMANDS[cmd_name][0]))
-        # On the copy: the command as its module has it stays as it is.
+        # On a copy: the module's own command stays as it is.
         command.params = [*command.params, *verbosity.make_options()]
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does it; a name that is not there is answered with the nearest, or with all there are."""
+        """Resolve the command as click does; answer an unknown name with the nearest, or with all."""
         if args[0] in COMMANDS or args[0].startswith("-") or ctx.resilient_parsing:  # resilient: the shell completes
             return super().resolve_command(ctx, args)
         raise click.UsageError(f"no command {args[0]!r}{suggest_choices(args[0], COMMANDS)}", ctx)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The commands that begin so, from the table alone, and the options."""
+        """Complete to commands, from the table alone, and options."""
         from click.shell_completion import CompletionItem
 
         found = [CompletionItem(name, help=line) for name, (_, line) in COMMANDS.items() if name.startswith(incomplete)]
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands from the table alone."""
+        """Format the list of commands from the table alone."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
@@ -123,7 +123,7 @@ def cli(context: click.Context, verbose: int, quiet: int, no_settings: bool) -> 
 
 
 def run_cli(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line (this process's where None is given) and return its exit code; nothing is raised."""
+    """Run a command line (this process's if None is given) and return its exit code; nothing is raised."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         code = _exit_code(arguments)
@@ -160,8 +160,8 @@ def _exit_code(arguments: Sequence[str]) -> int:
         return _print_error("interrupted", ExitCode.INTERRUPTED, prefix="")
     except BrokenPipeError:
         raise
-    except Exception as error:  # the one broad door of the command line
-        # Raised on purpose it says enough: its traceback takes -vv.
+    except Exception as error:  # the one broad catch of the command line
+        # An error raised on purpose explains itself: its traceback takes -vv.
         least = 2 if isinstance(error, CnnbenchError | OSError) else 1
         if context is not None and verbosity.verbosity(context) >= least:
             traceback.print_exc()
