@@ -139,7 +139,7 @@ try:
     build = runpy.run_path(str(pathlib.Path(importlib.util.find_spec("torch").origin).parent / "version.py"))
     cuda, hip = build.get("cuda"), build.get("hip")
     found["build"] = f"cuda {cuda}" if cuda else f"rocm {hip}" if hip else "cpu"
-except Exception:  # a torch that is missing or too broken to be read, in whatever way, is installed anew
+except Exception:  # a torch that is missing or too broken to be read, in whatever way, is installed again
     pass
 spec = importlib.util.find_spec("cnnbench")
 found["cnnbench"] = spec and spec.origin
@@ -229,7 +229,7 @@ def _install_torch(python: Path, attempts: Sequence[Attempt]) -> None:
             alone = {**os.environ, "PIP_EXTRA_INDEX_URL": index, "PIP_FIND_LINKS": os.devnull}
             if _ask((str(python), "-m", "pip", *question), 20, alone) is None:
                 _print_message(
-                    f"warning: {index} does not answer; going on without it, which may bring {CUDA_SIZE} of CUDA"
+                    f"warning: {index} does not answer; continuing without it, which may bring {CUDA_SIZE} of CUDA"
                 )
                 continue
         _print_message(f"installing torch: {attempt.what}")
@@ -309,9 +309,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     parser = argparse.ArgumentParser(
         prog="python3 -m cnnbench.bootstrap",
-        description="Set up cnnbench, then go on.",
+        description="Set up cnnbench, then measure or run the tests.",
         epilog="Further words go to `cnnbench run quick`, or to pytest: `test --all` runs the slow tests too, "
-        "`test -n 0` uses one process instead of one a core, `test -k WORD` or `test FILE` runs some.",
+        "`test -n 0` uses one process instead of one per core, `test -k WORD` or `test FILE` runs some.",
     )
     parser.add_argument("command", choices=("quick", "test", "setup"), help="measure; run the tests; only set up")
     chosen, rest = parser.parse_known_args(arguments)

@@ -107,12 +107,12 @@ def resolve(
     if not download:
         if kind == "mnist":
             raise DataUnavailableError(
-                f"{cache_dir}: MNIST is not there and was not to be downloaded; "
+                f"{cache_dir}: MNIST is not there, and the download was not allowed; "
                 "run `cnnbench data fetch`, or name a directory that holds it with --data-dir"
             )
         note = (
-            f"MNIST is not in {cache_dir} and nothing is downloaded for a plan, so it is shown with SYNTHETIC digits; a run "
-            "downloads MNIST first (so does `cnnbench data fetch`), and trains on synthetic digits only where it cannot."
+            f"MNIST is not in {cache_dir} and a plan downloads nothing, so it is shown with SYNTHETIC digits; a run "
+            "downloads MNIST first (as `cnnbench data fetch` does), and trains on synthetic digits only if that fails."
         )
         return ResolvedData("synthetic", None, note)
     try:
@@ -121,7 +121,7 @@ def resolve(
         if kind == "mnist":
             raise
         lost = "so this run trains on SYNTHETIC digits: times are comparable, accuracies are not."
-        return ResolvedData("synthetic", None, f"MNIST could not be had, {lost} Reason: {error}")
+        return ResolvedData("synthetic", None, f"MNIST is not available, {lost} Reason: {error}")
     return ResolvedData("mnist", cache_dir)
 
 

@@ -82,7 +82,7 @@ def fetch(
             _fetch_file(directory, file, progress, mirrors, opener, pause)
     except OSError as error:
         raise DataUnavailableError(
-            f"{directory}: MNIST cannot be kept here ({error.strerror or error}); "
+            f"{directory}: MNIST cannot be stored here ({error.strerror or error}); "
             "name a directory that can be written with --data-dir"
         ) from error
 

@@ -238,7 +238,9 @@ def _count_others(processes: Iterable[Any], proc: Path) -> int:
     pids = {int(process.pid) for process in processes}
     if os.getpid() in pids or not pids or (proc / "self/ns/pid").resolve().name == _INITIAL_PID_NAMESPACE:
         return len(pids - {os.getpid()})
-    raise ValueError(f"{len(pids)} compute processes by host PID; in a container our own cannot be told from others")
+    raise ValueError(
+        f"{len(pids)} compute processes by host PID; in a container our own cannot be distinguished from others"
+    )
 
 
 def _text(value: str | bytes) -> str:

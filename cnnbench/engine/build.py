@@ -128,8 +128,8 @@ def verify_counts(job: Job, timed: TimedStep) -> dict[str, str]:
     counted = count_network(timed.network, workload.input_shape, workload.classes)
     pairs = (
         ("parameters", workload.parameters, counted.parameters, "the network has"),
-        ("forward FLOPs an image", workload.flops_forward_per_image, counted.forward, "torch counts"),
-        ("training FLOPs an image", workload.flops_training_per_image, counted.training, "torch counts"),
+        ("forward FLOPs per image", workload.flops_forward_per_image, counted.forward, "torch counts"),
+        ("training FLOPs per image", workload.flops_training_per_image, counted.training, "torch counts"),
     )
     given = "declared are" if workload.declared is not None else "its layers give"
     wrong = [f"{given} {mine:,} {what}, {whose} {torchs:,}" for what, mine, torchs, whose in pairs if mine != torchs]

@@ -74,7 +74,7 @@ def make_oom_hint(worker_input: WorkerInput) -> str:
     if job.recipe is not None:
         return f"the batch is the recipe's ({job.batch_size}): free memory"
     key = "batch_size" if job.size is None else "size"
-    name = f"{key} a rank" if job.world > 1 else key
+    name = f"{key} per rank" if job.world > 1 else key
     if job.processes > 1:  # one of them, alone
         alone = {"world": 1, "scaling": None, "nodes": 1, "copies": 1, "batch_size": job.rank_batch}
         job = job.model_copy(update=alone)

@@ -259,13 +259,13 @@ HOST_CHECKS = (
         "turbo",
         lambda host: host.machine.turbo is False and "note",
         "turbo is off on {cores} cores: steadier and slower",
-        "Turn it on for peak speed, and say so beside the result",
+        "Turn it on for peak speed, and note that beside the result",
     ),
     HostCheck(
         "steal",
         lambda host: _grade((host.state.steal_share or 0.0) <= HIGH_STEAL),
         "other guests took {steal} of the CPU time since boot",
-        "Use a machine or an instance type with cores of its own",
+        "Use a machine or an instance type with dedicated cores",
     ),
     HostCheck(
         "hypervisor",

@@ -106,7 +106,7 @@ def select(devices: Sequence[Device], wanted: str) -> tuple[Device, ...]:
             raise DeviceError(
                 "a GPU is present that torch cannot use, so `auto` will not quietly measure the CPU alone:\n  "
                 + "\n  ".join(broken)
-                + "\nmake it usable, or say `--device cpu`"
+                + "\nmake it usable, or give `--device cpu`"
             )
         return tuple(shown)
     chosen = []

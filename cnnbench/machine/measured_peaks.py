@@ -123,7 +123,7 @@ def read(path: Path) -> tuple[MeasuredPeak, ...]:
 def write(path: Path, new: Sequence[MeasuredPeak]) -> None:
     """Replace the entries of the same device, precision, threads and torch; keep the others."""
     kept = {(p.device, p.precision, p.threads, p.torch): p for p in (*read(path), *new)}
-    with explain_refusal(FileError, f"{path}: cannot keep the measured peaks"):
+    with explain_refusal(FileError, f"{path}: cannot store the measured peaks"):
         write_file(path, _FILE.dump_json(list(kept.values()), indent=1), make_folder=True)
 
 

@@ -51,7 +51,7 @@ def _registry() -> dict[str, _Installed]:
         try:
             workload = point.load()
         except (Exception, SystemExit) as error:
-            raise UsageError(f"{place}: {type(error).__name__}: {error}; mend or uninstall that package") from error
+            raise UsageError(f"{place}: {type(error).__name__}: {error}; fix or uninstall that package") from error
         if not isinstance(workload, Workload):
             raise UsageError(f"{place}: expected a cnnbench.workloads.Workload, got {type(workload).__name__}")
         if wrong := find_problems(workload):

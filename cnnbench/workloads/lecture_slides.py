@@ -96,7 +96,7 @@ MLP = Slide(
             PrintedFigure(
                 "784*256",
                 784 * 256,
-                "784*256 is how many weights lie between input and hidden layer; its activations are its 256 outputs",
+                "784*256 is the number of weights between input and hidden layer; its activations are its 256 outputs",
             ),
             PrintedFigure("[256,28x28+1]", 256 * 785),
         ),
@@ -130,6 +130,6 @@ def slide_of(workload: str) -> Slide:
     """Look up the slide that breaks the workload down. Raises WorkloadError naming those that have one."""
     if workload not in SLIDES:
         raise WorkloadError(
-            f"no slide of the lecture breaks {workload} down; those of {' and '.join(SLIDES)} are there"
+            f"no slide of the lecture breaks {workload} down; there are slides of {' and '.join(SLIDES)}"
         )
     return SLIDES[workload]

@@ -60,7 +60,7 @@ def _count(source: NetworkSource, input_shape: Shape, classes: int, device: str)
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     if shape != (IMAGES, classes):
         raise WorkloadError(
-            f"{IMAGES} images of {input_shape} give {shape}, not ({IMAGES}, {classes}): logits, a row an image"
+            f"{IMAGES} images of {input_shape} give {shape}, not ({IMAGES}, {classes}): logits, one row per image"
         )
     with both:
         network(images).sum().backward()

@@ -204,7 +204,7 @@ def _check_network(workload: Workload) -> Iterator[str]:
 def _check_layers(workload: Workload) -> Iterator[str]:
     strange = [each for each in workload.layers if not isinstance(each, get_args(flops.Layer))]
     if strange:
-        yield f"layers: {strange[0]!r} is none of cnnbench.workloads.flops"
+        yield f"layers: {strange[0]!r} is not a layer of cnnbench.workloads.flops"
         return
     try:
         counts = flops.count_layers(workload.layers, workload.input_shape)

@@ -76,7 +76,7 @@ def run_ranks(envelope: WorkerInput, progress: ProgressWriter, started_ns: int) 
         if not done.exists():
             return _rendezvous_failed(job, rendezvous, error)
         # The others were lost while these ranks worked (they are ended too): a crash, not a failed rendezvous.
-        message = "machine 0 was lost while the job ran; see what it said there"
+        message = "machine 0 was lost while the job ran; see what it printed there"
         if rendezvous.node_rank == 0:
             message = f"torch's launcher failed while the job ran: {type(error).__name__}"
         return Outcome(status="crashed", message=message, stderr_tail=_log_tail(folder, 0))
@@ -220,7 +220,7 @@ def _failure(job: Job, failures: Mapping[int, ProcessFailure], folder: Path) -> 
     outcome = Outcome.model_validate_json(own.read_bytes())
     message = f"{name}: {outcome.message}"
     if job.nodes > 1 and outcome.status == "crashed":
-        message += "; a rank of another machine may have ended first: see what that one said"
+        message += "; a rank of another machine may have ended first: see what that one printed"
     return outcome.model_copy(update={"message": message, "stderr_tail": tail, "trial": None})
 
 

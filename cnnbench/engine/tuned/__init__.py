@@ -70,7 +70,7 @@ def make(setup: TrainingSetup) -> Training:
     def build(name: str) -> Training:
         error = gradient_error(setup, name)
         if auto and not error <= tuned_tolerance(job):  # false of NaN too; a rung asked for by name is the gate's
-            raise UnsupportedError(f"its gradients are off by {error:.1e}, allowed are {tuned_tolerance(job):.0e}")
+            raise UnsupportedError(f"its gradients are off by {error:.1e}, the limit is {tuned_tolerance(job):.0e}")
         training = VARIANTS[name].make(setup)
         training.prepare()
         training.recorded_settings[TUNED_ERROR] = f"{error:.2e}"

@@ -61,7 +61,7 @@ class CudaRecorder:
 
     def __init__(self, device: torch.device) -> None:
         if device.type != "cuda":
-            raise UnsupportedError(f"graphs of recorded work are CUDA's (and ROCm's); {device.type} has none")
+            raise UnsupportedError(f"recorded steps need CUDA's (or ROCm's) graphs; {device.type} has none")
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
@@ -280,7 +280,7 @@ class GraphTraining(Training):
     def _find_lr_table(self) -> LrTable:
         if self._schedule is None:
             raise UnsupportedError(
-                "a recorded step keeps the learning rate that it was recorded with, but under a recipe"
+                "a recorded step keeps the learning rate that it was recorded with, except under a recipe"
             )
         return self._schedule
 

@@ -295,7 +295,7 @@ class SparseNativeDense(NativeDense):
         _expect(self._kernels.sparse_forward(*where, self._batch, *self._weights.shape))
 
     def _multiply_back(self, given: torch.Tensor, back: torch.Tensor | None) -> None:
-        assert back is None, "nothing lies before this layer"
+        assert back is None, "no layer comes before this one"
         where = _locate(self._back, given, self._gradient)
         _expect(self._kernels.sparse_backward(*where, self._batch, *self._weights.shape))
 

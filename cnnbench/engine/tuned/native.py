@@ -119,14 +119,14 @@ def load() -> Kernels:
         folder = default_cache_dir(os.environ).parent / "native"
         folder.mkdir(parents=True, exist_ok=True)
     except (DataError, OSError) as error:
-        raise UnsupportedError(f"native kernels need a place to be built in: {error}") from error
+        raise UnsupportedError(f"native kernels need a folder to be built in: {error}") from error
     library = folder / f"kernels-{_make_key(compiler, runtime)}.so"
     if not library.exists():
         _build(compiler, runtime, library)
     try:
         return Kernels(library)
     except (OSError, AttributeError) as error:
-        broken = f"{library} cannot be loaded: {error}; delete it to build it anew"
+        broken = f"{library} cannot be loaded: {error}; delete it to build it again"
         raise UnsupportedError(f"native kernels: {broken}") from error
 
 
@@ -253,7 +253,7 @@ def group_layers(layers: tuple[flops.Layer, ...], input_shape: flops.Shape, lane
         if take(flops.Relu) is None:
             raise _make_unsupported_error("a dense layer without ReLU after it")
         dense.append(take_keep())
-    strange = f"a layer {type(left[0].layer).__name__} where none is known" if left else ""
+    strange = f"a layer {type(left[0].layer).__name__} in this place" if left else ""
     raise _make_unsupported_error(strange or "a network without a dense layer at its end")
 
 
@@ -262,15 +262,15 @@ def _check_channels(channels: int, out_channels: int, *, first: bool, lanes: int
         if channels != 1 or out_channels not in (2 * lanes, 4 * lanes):
             known = f"1 to {2 * lanes} or {4 * lanes}"
             raise _make_unsupported_error(
-                f"a first convolution of {channels} to {out_channels} channels; {known} are known"
+                f"a first convolution of {channels} to {out_channels} channels; supported are {known}"
             )
         return
     block, half = (4 if lanes == 16 else 2) * lanes, 2 * lanes
     if out_channels % block or channels % half:
         raise _make_unsupported_error(
-            f"a convolution of {channels} to {out_channels} channels; multiples of {half} and {block} are known"
+            f"a convolution of {channels} to {out_channels} channels; supported are multiples of {half} and {block}"
         )
 
 
 def _make_unsupported_error(what: str) -> UnsupportedError:
-    return UnsupportedError(f"native kernels do not know {what}")
+    return UnsupportedError(f"native kernels do not support {what}")
