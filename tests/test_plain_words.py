@@ -30,10 +30,9 @@ NOT_COUNTED = (
 )
 """Between two articles, no thing that is counted: `a number of a process`."""
 NOUN = rf"(?!(?:{NOT_COUNTED})\b)[\w-]+"
+MANY = r"\d[\d.,]*|two|three|four|five|six|ten|few|several|many"
 SINGULAR = rf"{NOUN}(?<![a-rt-z]s)(?<!ed)"
 """`a line a job`, but neither `a worker starts a process` nor `a file named a row`."""
-ALONE = r"(?! \w+s\b)"
-"""`how many steps a seed needs` counts nothing per seed."""
 
 RULES = tuple(
     (re.compile(pattern), better)
@@ -47,11 +46,17 @@ RULES = tuple(
         (r"\bworked out\b", "computed"),
         (r"\bnone such\b|\bwhere it is none\b", "what is missing"),
         (r"\bbe had\b", "is (not) available"),
+        (r"\bcomes to\b", "amounts to, reaches"),
+        (r"\b(?:is|are|was|were|be|been|not) (?:said|told)\b", "printed, reported, recorded, distinguished"),
+        (r"\bstands?\b(?!-| (?:alone|by|for|in for|out|side by side|still)\b)", "is, is printed, is stored"),
+        (r"\blies\b(?! (?:above|below|between|in \[|inside|outside|wholly|within)\b)", "is, is stored"),
         (r"\b(?:the|a|each|every|no|whose|this|\w+'s) meetings?\b", "rendezvous"),
         (r"(?<!there )(?<!There )\b(?:is|are|was|were) no (?!longer\b|more\b|\w+er\b)[a-z]", "is not a ..."),
-        (rf"\b(?:a|an|one|no|each) (?:{NOUN} )?{SINGULAR} an? (?:{PER})\b{ALONE}", "... per ..."),
-        (rf"\b(?:\d[\d.,]*|two|three|four|five|six|ten|few|several|many) {NOUN} an? (?:{PER})\b{ALONE}", "... per ..."),
-        (rf"(?:\b(?:{COUNTED}|one)|\{{\}}) an? (?:{PER})\b{ALONE}", "... per ..."),
+        (
+            rf"(?:\b(?:a|an|one|no|each) (?:{NOUN} )?{SINGULAR}|\b(?:{MANY}) (?:{NOUN} )?{NOUN}(?<=s)|\b(?:{COUNTED}|one)|\{{\}})"
+            rf" an? (?:{PER})\b(?! \w+s\b)",
+            "... per ...",
+        ),
     )
 )
 """Each phrase that is not written, and what is."""
@@ -175,6 +180,10 @@ def test_the_help_of_every_command_is_written_in_plain_words() -> None:
         "{} ms a step",
         "an index is no count",
         "the recipe cannot be had",
+        "what a job comes to",
+        "the reason is told",
+        "a figure stands beside it",
+        "a file lies there",
         "each job's meeting",
     ],
 )
@@ -193,6 +202,9 @@ def test_a_planted_phrase_is_found(text: str) -> None:
         "Its value is no larger.",
         "The digests hold; compare them with others.",
         "A page that names a row.",
+        "One curve stands out, and the interval lies above 1: these letters stand for units.",
+        "how many steps a seed needs; several processes do a job, and two files never share a row",
+        "the fixture, or its stand-in",
         "each process is a job",
         "within one second a step ends",
     ],

@@ -29,7 +29,7 @@ SIDES = (256, 512, 1024, 2048, 4096)
 
 
 class TorchProbe:
-    """What the canary needs from a device: products on a real one. A test passes one that lies."""
+    """What the canary needs from a device: products on a real one. A test passes a dishonest one."""
 
     def __init__(self, device: torch.device, synchronize: Callable[[], None]) -> None:
         self._device, self.synchronize = device, synchronize

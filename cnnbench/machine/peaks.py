@@ -144,8 +144,8 @@ def _compute_gpu_peak(chip: GpuSpec, precision: str) -> Peak:
 
 
 class Core(Frozen):
-    """One microarchitecture. What its fields mean is said in the table; without `fp32`, or where `line` is not in the
-    processor's name, its rate is unknown for the `reason`.
+    """One microarchitecture. The table explains its fields; without `fp32`, or if `line` is not in the processor's
+    name, its rate is unknown for the `reason`.
     """
 
     name: str
