@@ -53,7 +53,7 @@ RULES = tuple(
         (r"\b(?:the|a|each|every|no|whose|this|\w+'s) meetings?\b", "rendezvous"),
         (r"(?<!there )(?<!There )\b(?:is|are|was|were) no (?!longer\b|more\b|\w+er\b)[a-z]", "is not a ..."),
         (
-            rf"(?:\b(?:a|an|one|no|each) (?:{NOUN} )?{SINGULAR}|\b(?:{MANY}) (?:{NOUN} )?{NOUN}(?<=s)|\b(?:{COUNTED}|one)|\{{\}})"
+            rf"(?:\b(?:a|an|one|no|each) (?:{NOUN} )?{SINGULAR}|\b(?:{MANY}) (?:{NOUN} )?{NOUN}(?<=s)|\b(?:{COUNTED}|one)|\}})"
             rf" an? (?:{PER})\b(?! \w+s\b)",
             "... per ...",
         ),
