@@ -393,7 +393,7 @@ class TestChoice:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
         native.load.cache_clear()
         try:
-            with pytest.raises(UnsupportedError, match=r"need a place|Linux|compiler"):
+            with pytest.raises(UnsupportedError, match=r"need a folder|Linux|compiler"):
                 native.load()
         finally:
             native.load.cache_clear()
