@@ -1,9 +1,9 @@
 """All the set-up from a fresh clone with nothing but Python, pip and git: `python3 -m cnnbench.bootstrap quick`.
 
 Standard library only, since nothing is installed yet. It makes `.venv` in the clone (unless it already runs inside a
-virtual environment), installs the build of torch that suits this machine, then cnnbench, and goes on with the command:
-`quick` measures and shows the table, `test` passes the tests, `setup` stops here. A second time it finds all done.
-Further words are for `cnnbench run quick`, or for pytest.
+virtual environment), installs the build of torch that suits this machine, then cnnbench, and does the command:
+`quick` measures and shows the table, `test` runs the tests, `setup` stops here. A second call finds all installed.
+Further words are passed to `cnnbench run quick`, or to pytest.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from typing import Any, NamedTuple
 OLDEST_PYTHON = (3, 11)
 TESTED = "torch==2.13.0"
 WHEELS = "https://download.pytorch.org/whl"
-"""PyTorch's own index of builds (https://pytorch.org/get-started): `cpu`, `cu126`, `rocm7.2` and so on stand below it."""
+"""PyTorch's own index of builds (https://pytorch.org/get-started): `cpu`, `cu126`, `rocm7.2` and so on are below it."""
 CUDA_13_DRIVER = 580
 """CUDA 13 needs NVIDIA's driver R580 or later, and compute capability 7.5 or later (Turing)."""
 CUDA_13_CAPABILITY = (7, 5)
 BLACKWELL = (10, 0)
-"""Not in builds for CUDA 12.6; those for 12.8 have it, and ended with torch 2.11 (pytorch issue 178665)."""
+"""First capability that builds for CUDA 12.6 lack; those for 12.8 have it and ended with torch 2.11 (pytorch issue
+178665)."""
 CUDA_SIZE = "about 3 GB"
 STAMP = "cnnbench-bootstrap.json"
 TEST_BYTES = 3 << 29
@@ -40,7 +41,7 @@ class BootstrapError(Exception):
 
 
 class Facts(NamedTuple):
-    """What the choice of a torch build rests on."""
+    """Facts that decide the build of torch."""
 
     platform: str
     torch: str | None = None
@@ -51,11 +52,11 @@ class Facts(NamedTuple):
     amd: bool = False
     capabilities: tuple[tuple[int, ...], ...] = ()
     driver: int | None = None
-    """First number of NVIDIA's driver version."""
+    """The first number of NVIDIA's driver version."""
 
 
 class Attempt(NamedTuple):
-    """One way to install torch: what it is, pip's arguments, and the index that must answer first, if any."""
+    """One way to install torch: its name, pip's arguments, and the index that must answer first, if any."""
 
     what: str
     arguments: tuple[str, ...]
@@ -63,7 +64,7 @@ class Attempt(NamedTuple):
 
 
 def choose_torch(facts: Facts) -> tuple[Attempt, ...]:
-    """The ways to install torch, best first; none where a good one is installed."""
+    """List the ways to install torch, best first; empty if a good one is installed."""
     if facts.torch is not None and version_tuple(facts.torch)[:2] >= (2, 9):
         return ()
     configured = Attempt("the build of the configured index", (TESTED,))
@@ -89,7 +90,7 @@ def choose_torch(facts: Facts) -> tuple[Attempt, ...]:
 
 
 def describe_torch(facts: Facts) -> str:
-    """A line on the torch there now: its build, and what is odd about it on this machine."""
+    """Describe the installed torch in a line: its build, and a warning if that does not suit this machine."""
     line = f"torch {facts.torch}, build: {facts.torch_build}"
     build = facts.torch_build or ""
     if build.startswith("cuda") and not facts.nvidia:
@@ -102,13 +103,13 @@ def describe_torch(facts: Facts) -> str:
 
 
 def version_tuple(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version: `2.13.0+cpu` -> (2, 13, 0)."""
+    """Parse the leading numbers of a version: `2.13.0+cpu` -> (2, 13, 0)."""
     numbers = re.match(r"\d+(\.\d+)*", version)
     return tuple(map(int, numbers[0].split("."))) if numbers else ()
 
 
 def parse_nvidia_smi(text: str) -> tuple[tuple[tuple[int, ...], ...], int | None]:
-    """Compute capabilities and the driver's first number from lines such as `9.0, 580.65.06`."""
+    """Parse compute capabilities and the driver's first number from lines such as `9.0, 580.65.06`."""
     capabilities, driver = [], None
     for line in text.splitlines():
         capability, _, version = (version_tuple(part.strip()) for part in line.partition(","))
@@ -119,7 +120,7 @@ def parse_nvidia_smi(text: str) -> tuple[tuple[tuple[int, ...], ...], int | None
 
 
 def find_gpus() -> Facts:
-    """The facts about GPUs, without torch: nvidia-smi, the device files, the driver's version file."""
+    """Collect the facts about GPUs without torch: nvidia-smi, the device files, the driver's version file."""
     asked = _ask(("nvidia-smi", "--query-gpu=compute_cap,driver_version", "--format=csv,noheader"))
     capabilities, driver = parse_nvidia_smi(asked or "")
     nvidia = bool(capabilities) or any(Path("/dev").glob("nvidia[0-9]*"))
@@ -138,7 +139,7 @@ try:
     build = runpy.run_path(str(pathlib.Path(importlib.util.find_spec("torch").origin).parent / "version.py"))
     cuda, hip = build.get("cuda"), build.get("hip")
     found["build"] = f"cuda {cuda}" if cuda else f"rocm {hip}" if hip else "cpu"
-except Exception:  # a torch that is missing or too broken to be read, in whatever way, is installed anew
+except Exception:  # a torch that is missing or too broken to be read, in whatever way, is installed again
     pass
 spec = importlib.util.find_spec("cnnbench")
 found["cnnbench"] = spec and spec.origin
@@ -147,7 +148,7 @@ print(json.dumps(found))
 
 
 def _facts(python: Path, gpus: Facts) -> tuple[Facts, str | None]:
-    """The facts with the torch this Python has, and where its cnnbench is; torch is not imported."""
+    """Add the facts of this Python's torch, without importing it; return the place of its cnnbench too."""
     answer = _ask((str(python), "-I", "-c", _INSTALLED))
     if answer is None:
         raise BootstrapError(f"{python} does not run; remove its environment and try again")
@@ -160,7 +161,7 @@ def _facts(python: Path, gpus: Facts) -> tuple[Facts, str | None]:
 
 
 def set_up(root: Path, extras: Sequence[str]) -> Path:
-    """Make everything ready and return the environment's Python. Raises BootstrapError."""
+    """Install everything and return the environment's Python. Raises BootstrapError."""
     python, prefix = _environment(root)
     facts, origin = _facts(python, find_gpus())
     project = {"root": str(root), "project": hashlib.sha256((root / "pyproject.toml").read_bytes()).hexdigest()}
@@ -202,7 +203,7 @@ def _alone(root: Path) -> Iterator[None]:
 
 
 def _environment(root: Path) -> tuple[Path, Path]:
-    """This virtual environment, or `.venv` in the clone, made if it does not work."""
+    """Find this virtual environment, or `.venv` in the clone, which is made if it does not work."""
     if sys.prefix != sys.base_prefix:
         return Path(sys.executable), Path(sys.prefix)
     prefix = root / ".venv"
@@ -222,13 +223,13 @@ def _install_torch(python: Path, attempts: Sequence[Attempt]) -> None:
     for attempt in attempts:
         index = attempt.ask_first
         if index is not None:
-            # Asked through pip, so that its proxies and certificates hold; other places that the user configured are no answer.
-            # Once and shortly, whatever PIP_DEFAULT_TIMEOUT says: if it does not answer, seconds are lost.
+            # Asked through pip for its proxies and certificates; other places that the user configured do not count.
+            # Once, with a short timeout whatever PIP_DEFAULT_TIMEOUT is: an index without an answer costs seconds.
             question = ("index", "versions", "torch", "--index-url", index, "--timeout", "4", "--retries", "0")
             alone = {**os.environ, "PIP_EXTRA_INDEX_URL": index, "PIP_FIND_LINKS": os.devnull}
             if _ask((str(python), "-m", "pip", *question), 20, alone) is None:
                 _print_message(
-                    f"warning: {index} does not answer; going on without it, which may bring {CUDA_SIZE} of CUDA"
+                    f"warning: {index} does not answer; continuing without it, which may bring {CUDA_SIZE} of CUDA"
                 )
                 continue
         _print_message(f"installing torch: {attempt.what}")
@@ -238,7 +239,7 @@ def _install_torch(python: Path, attempts: Sequence[Attempt]) -> None:
 
 
 def _is_stamped(stamp: Path, project: Mapping[str, str], extras: Sequence[str]) -> bool:
-    """Whether this state of the project was installed here, with at least these extras."""
+    """Tell whether this state of the project was installed here, with at least these extras."""
     try:
         had = json.loads(stamp.read_text())
         return {*had.pop("extras")} >= {*extras} and bool(had == project)
@@ -252,7 +253,7 @@ def _pip(python: Path, *arguments: str) -> int:
 
 
 def _ask(command: Sequence[str], seconds: float = 60, environment: Mapping[str, str] | None = None) -> str | None:
-    """What a command prints, None where it fails or takes too long."""
+    """Run a command and return what it prints, or None if it fails or takes too long."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -261,7 +262,7 @@ def _ask(command: Sequence[str], seconds: float = 60, environment: Mapping[str, 
 
 
 def _call(command: Sequence[str], root: Path, **options: Any) -> int:
-    """Run to the end and give the exit code. Ctrl-C reaches the child as well, which ends by itself and in order."""
+    """Run to the end and return the exit code. Ctrl-C reaches the child as well, which ends by itself cleanly."""
     with subprocess.Popen(command, cwd=root, **options) as process:
         while True:
             try:
@@ -282,7 +283,7 @@ def allowed_cores() -> int:
 
 def _run_cnnbench(command: str, rest: Sequence[str], python: Path, root: Path) -> int:
     if command == "test":
-        # In one process per core, as far as the memory goes, unless the words for pytest (the last wins) say otherwise.
+        # In one process per core, as far as memory allows, unless the arguments for pytest (the last wins) differ.
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         spread = ("-n", str(max(1, min(allowed_cores(), memory // TEST_BYTES))), "--dist", "worksteal")
         # One thread per process, and one that sleeps while it waits: threads that spin would take each other's core.
@@ -301,16 +302,16 @@ def _run_cnnbench(command: str, rest: Sequence[str], python: Path, root: Path) -
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: that of the command, 2 where the set-up cannot go on."""
+    """Run the command line and return its exit code: that of the command, or 2 if the set-up fails."""
     if sys.version_info < OLDEST_PYTHON:
         this = f"{sys.version.split()[0]} ({sys.executable})"
         _print_message(f"error: cnnbench needs Python 3.11 or later, this is {this}")
         return 2
     parser = argparse.ArgumentParser(
         prog="python3 -m cnnbench.bootstrap",
-        description="Set up cnnbench, then go on.",
+        description="Set up cnnbench, then measure or run the tests.",
         epilog="Further words go to `cnnbench run quick`, or to pytest: `test --all` runs the slow tests too, "
-        "`test -n 0` uses one process instead of one a core, `test -k WORD` or `test FILE` runs some.",
+        "`test -n 0` uses one process instead of one per core, `test -k WORD` or `test FILE` runs some.",
     )
     parser.add_argument("command", choices=("quick", "test", "setup"), help="measure; run the tests; only set up")
     chosen, rest = parser.parse_known_args(arguments)

@@ -190,7 +190,9 @@ def test_a_full_or_read_only_directory_is_named(tmp_path, monkeypatch):
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(download.DataUnavailableError, match=r"cannot be kept here \(Read-only file system\)") as caught:
+    with pytest.raises(
+        download.DataUnavailableError, match=r"cannot be stored here \(Read-only file system\)"
+    ) as caught:
         fetch(tmp_path, Mirrors(serve))
     assert str(tmp_path) in str(caught.value)
 
@@ -256,12 +258,12 @@ def test_offline_mnist_is_an_error_with_a_remedy(tmp_path, monkeypatch):
 def test_without_leave_to_download_no_mirror_is_asked(tmp_path, monkeypatch, kind):
     mirrors = Mirrors(serve)
     if kind == "mnist":
-        with pytest.raises(download.DataUnavailableError, match="was not to be downloaded"):
+        with pytest.raises(download.DataUnavailableError, match="the download was not allowed"):
             resolve(kind, monkeypatch, mirrors, tmp_path, download=False)
     else:
         resolved = resolve(kind, monkeypatch, mirrors, tmp_path, download=False)
         assert resolved.kind == "synthetic"
-        assert "could not be had" not in resolved.note, "it was not tried"
+        assert "is not available" not in resolved.note, "it was not tried"
         assert str(tmp_path) in resolved.note
     assert mirrors.urls == []
 

@@ -67,5 +67,5 @@ def test_every_clock_runs_it_and_no_gate_closes(
 def test_on_a_cpu_it_is_unsupported_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     found, _ = outcome(monkeypatch)
     assert found.status == "unsupported"
-    assert found.message == "graphs of recorded work are CUDA's (and ROCm's); cpu has none"
+    assert found.message == "recorded steps need CUDA's (or ROCm's) graphs; cpu has none"
     assert torch.backends.cudnn.benchmark is False

@@ -97,7 +97,7 @@ def test_a_machine_0_that_goes_while_ranks_work_is_a_crash_and_not_waited_for(
     tries = faked(monkeypatch, RendezvousConnectionError("reset by peer"), starts=True)
     outcome = measure(envelope(tmp_path))
     assert (outcome.status, tries) == ("crashed", ["test"])
-    assert outcome.message == "machine 0 was lost while the job ran; see what it said there"
+    assert outcome.message == "machine 0 was lost while the job ran; see what it printed there"
     assert (tmp_path / RENDEZVOUS_DONE).exists()
 
 

@@ -108,7 +108,7 @@ class TestSameMathematics:
     def test_a_single_convolution_is_refused_with_the_reason(self) -> None:
         """It would be the first, which writes a border, and the last, which leaves flat rows."""
         layers = (flops.Conv2d(32), flops.Relu(), flops.MaxPool2d(), flops.Flatten(), flops.Dense(10))
-        with pytest.raises(UnsupportedError, match="do not know a single convolution"):
+        with pytest.raises(UnsupportedError, match="do not support a single convolution"):
             group_layers(layers, (1, 28, 28), native.load().lanes)
 
     def test_gradients_that_are_not_numbers_are_no_small_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ class TestSameMathematics:
         assert run.recorded_settings[TUNED_ERROR] == "nan"
         chosen = training(execution="auto")
         assert chosen.recorded_settings[tuned.VARIANT_SETTING] == "fused"
-        assert "native: its gradients are off by nan, allowed are" in chosen.recorded_settings[tuned.TRIED_SETTING]
+        assert "native: its gradients are off by nan, the limit is" in chosen.recorded_settings[tuned.TRIED_SETTING]
 
     @pytest.mark.parametrize("rung", tuned.list_variants(torch.device("cpu")))
     def test_dropout_can_be_held_still(self, rung: str) -> None:
@@ -383,7 +383,7 @@ class TestChoice:
             broken.parent.mkdir(parents=True)
             broken.write_bytes(b"nonsense")
             monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "broken"))
-            with pytest.raises(UnsupportedError, match="delete it to build it anew"):
+            with pytest.raises(UnsupportedError, match="delete it to build it again"):
                 native.load()
         finally:
             native.load.cache_clear()
@@ -393,7 +393,7 @@ class TestChoice:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
         native.load.cache_clear()
         try:
-            with pytest.raises(UnsupportedError, match=r"need a place|Linux|compiler"):
+            with pytest.raises(UnsupportedError, match=r"need a folder|Linux|compiler"):
                 native.load()
         finally:
             native.load.cache_clear()

@@ -273,7 +273,7 @@ WRONG_LAYERS = [
     ({"declared": LENET}, "declared goes with network"),
     ({"layers": (flops.Flatten(), flops.Dense(9))}, "layers give (9,), classes 10 needs (10,)"),
     ({"layers": (flops.Dense(10), flops.Conv2d(3))}, "layers do not fit input_shape"),
-    ({"layers": (flops.Flatten(), "dense")}, "layers: 'dense' is none of cnnbench.workloads.flops"),
+    ({"layers": (flops.Flatten(), "dense")}, "layers: 'dense' is not a layer of cnnbench.workloads.flops"),
 ]
 
 
@@ -376,7 +376,7 @@ def test_a_wrong_declaration_is_refused_with_both_figures(known) -> None:
         build.verify_counts(job(), training(wrong))
     assert str(caught.value) == (
         "lenet: declared are 61,684 parameters, the network has 61,706; "
-        "declared are 2,499,120 training FLOPs an image, torch counts 2,263,920"
+        "declared are 2,499,120 training FLOPs per image, torch counts 2,263,920"
     )
     known(MINE)
     assert build.verify_counts(job(), training(MINE)) == {}
@@ -495,7 +495,7 @@ def test_an_entry_point_is_listed_with_its_source(
     [
         (
             "import nosuchpackage\n",
-            "ModuleNotFoundError: No module named 'nosuchpackage'; mend or uninstall that package",
+            "ModuleNotFoundError: No module named 'nosuchpackage'; fix or uninstall that package",
         ),
         ("x = 1\n", "AttributeError"),
         ("WORKLOAD = 5\n", "expected a cnnbench.workloads.Workload, got int"),
@@ -676,4 +676,4 @@ def test_a_file_is_benchmarked_and_a_wrong_declaration_ends_its_job(tmp_path: Pa
     (tmp_path / "wrong.toml").write_text(TINY.format(workload="wrong.py"))
     done = command("run", tmp_path / "wrong.toml", "-d", "cpu", "--results", tmp_path / "w")
     assert done.returncode == ExitCode.JOB_FAILED
-    assert "declared are 833,041 forward FLOPs an image, torch counts 833,040" in done.stderr
+    assert "declared are 833,041 forward FLOPs per image, torch counts 833,040" in done.stderr

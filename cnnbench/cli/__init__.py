@@ -1,1 +1,1 @@
-"""The command line, one file a group of commands: reads the environment, prints, catches, exits. Nothing else does."""
+"""The command line, one file per group of commands: only it reads the environment, prints, catches and exits."""

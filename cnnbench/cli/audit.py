@@ -52,8 +52,8 @@ def audit(context: click.Context, /, paths: tuple[Path, ...], as_json: bool) -> 
 
 
 class Rendered:
-    """What a command makes of ledgers, made again: its values, and each of its files by name. Drawings carry their data and
-    are not drawn.
+    """A command's output, made from ledgers again: its values, and each of its files by name. Drawings carry their data
+    and are not drawn.
     """
 
     _loaded: ClassVar[dict[tuple[object, ...], LoadedResults]] = {}
@@ -109,14 +109,14 @@ class Rendered:
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """All that it says, as data."""
+        """All its values, as data."""
         from cnnbench.report.model import page_values
 
         return page_values(self._made)
 
     @cached_property
     def shown(self) -> dict[str, Any]:
-        """What of it is shown in a page."""
+        """The part that a page shows."""
         from cnnbench.report import sections
         from cnnbench.report.model import Report, page_values
 
@@ -125,7 +125,7 @@ class Rendered:
         return page_values(sections.abridge(self._made))
 
     def file(self, name: str, *, static: bool, links: Mapping[str, str | None]) -> str | None:
-        """A file by its ending, a folder's values and charts by their names there; drawings are left empty."""
+        """Render a file by its ending, or a folder's values and charts by their names; drawings are left empty."""
         from cnnbench.report import report_files
         from cnnbench.report.model import Report
         from cnnbench.report.render import markdown, text

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def _find_results(named: Path | None) -> Path:
-    """The tree that was named, else the environment's, else ./results. It need not exist yet."""
+    """Find the tree of results: the one named, else the environment's, else ./results. It need not exist yet."""
     return named or Path(os.environ.get("CNNBENCH_RESULTS") or DEFAULT_RESULTS)
 
 
@@ -152,7 +152,7 @@ def remove_command(name: str, machine_id: str | None, results: Path) -> None:
 
 
 def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
-    """The one machine that has the baseline. Raises UsageError where none has it or several do."""
+    """Find the one machine that has the baseline. Raises UsageError if none has it or several do."""
     from cnnbench.regression.saved_baseline import find_machines
 
     machines = find_machines(results, name, machine_id or "")
@@ -228,19 +228,19 @@ def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...],
 def _check_device(
     context: click.Context, screening: ScreeningResult, results: Path, options: OptionValues, device: str
 ) -> ExitCode:
-    """Check one device's suspicious rows, and return what that ends with; 0, and the reason said, where it cannot begin.
+    """Check one device's suspicious rows and return the exit code; 0, with the reason printed, if it cannot begin.
 
-    The check is that of `cnnbench check SUITE --base COMMIT --head COMMIT`, with base the commit of the baseline's newest run
-    and head the judged run's. It is made where it would measure the same again: on the run's machine, with its Python and
-    torch, in a repository that has both commits. Raises LedgerError where a record cannot be written.
+    The check is that of `cnnbench check SUITE --base COMMIT --head COMMIT`, with base the commit of the baseline's
+    newest run and head the judged run's. It is done only where it would measure the same again: on the run's machine,
+    with its Python and torch, in a repository that has both commits. Raises LedgerError if a record cannot be written.
     """
     from cnnbench.cli.check_run import measure_check
 
     jobs = tuple(job for job in screening.suspicious if job.device == device)
-    to_stderr = options["output"] is None and options["format_"] != "table"  # the table is for a machine to read
+    to_stderr = options["output"] is None and options["format_"] != "table"  # standard output is for a program to read
     (base, head), threads = screening.commits, screening.run.options.get("threads", "")
     try:
-        words = [  # what a ledger says is nowhere taken for an option or a path
+        words = [  # no text of a ledger is taken for an option or a path
             *("--base", str(base), "--head", str(head), "--device", device, "--results", str(results)),
             *(("--threads", threads) if threads.isascii() and threads.isdigit() else ()),
             *(("--inconclusive", "warn") if options["inconclusive"] == "warn" else ()),
@@ -258,7 +258,7 @@ def _check_device(
 
 
 def _find_suite(run: RunHeader) -> str:
-    """The one suite of the run, if it is shipped. Raises UsageError for several, or a file that only the run knew."""
+    """Find the one suite of the run, if it is shipped. Raises UsageError for several suites, or a suite's file."""
     from cnnbench.plan.suite import suite_names
     from cnnbench.schema import current_suite_name
 
@@ -271,7 +271,7 @@ def _find_suite(run: RunHeader) -> str:
 
 
 def _narrow(run: RunHeader, jobs: tuple[Job, ...], setup: CheckSetup) -> CheckSetup:
-    """Leave the suspicious rows of the suite, and refuse where measuring again would not be measuring the same."""
+    """Keep the suspicious rows of the suite, and refuse if measuring again would not measure the same."""
     here = setup.inventory
     if here.machine.id != run.machine.id:
         raise ComparisonError(f"the run is of machine {run.machine.id}, this is {here.machine.id}: check it there")
@@ -293,7 +293,7 @@ def _narrow(run: RunHeader, jobs: tuple[Job, ...], setup: CheckSetup) -> CheckSe
 
 
 def _format_jobs(jobs: Iterable[Job]) -> str:
-    """The rows by their labels, without the round, of which they have none."""
+    """Format the rows by their labels, which have no round."""
     from cnnbench.naming import job_label
 
     return "; ".join(job_label(job, threads=True) for job in jobs)

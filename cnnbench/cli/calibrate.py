@@ -45,7 +45,7 @@ from cnnbench.runner import arm_process, paired
 from cnnbench.units import percent
 
 OPTIONS_WITH_RECORDING = ("recorded", "tolerance", "expires", "output", "plot", "as_json")
-"""Options that --from leaves to be given: all others say what is measured."""
+"""Options that may be given with --from: all others choose what is measured."""
 
 
 def run_calibration(context: click.Context, options: OptionValues) -> None:
@@ -71,7 +71,7 @@ def run_calibration(context: click.Context, options: OptionValues) -> None:
 def _read_recording(
     context: click.Context, options: OptionValues
 ) -> tuple[check_record.CheckHeader, tuple[PairRecord, ...]]:
-    """The recording of --from. Raises UsageError for an option that only measuring takes, LedgerError for another record."""
+    """Read the recording of --from. Raises UsageError for an option of measuring, LedgerError for another record."""
     for each in context.command.params:
         given = context.get_parameter_source(each.name or "") is ParameterSource.COMMANDLINE
         if given and each.expose_value and each.name not in OPTIONS_WITH_RECORDING:
@@ -90,7 +90,7 @@ def _read_recording(
 
 
 def _measure_recording(context: click.Context, options: OptionValues) -> tuple[Path, Recording]:
-    """Measure, and store the blocks; return where their profile goes, and them. Raises WorkerError or UnfitError."""
+    """Measure and store the blocks; return the profile's path and the blocks. Raises WorkerError or UnfitError."""
     setup = prepare_check(context, options)
     path = options["output"] or noise_profile.profile_path(
         options["results"], setup.inventory.machine.id, setup.suite.name
@@ -125,14 +125,14 @@ def _measure_recording(context: click.Context, options: OptionValues) -> tuple[P
 
 
 def make_curve(profile: noise_profile.NoiseProfile) -> Chart:
-    """The slowdown that a check at the profile's tolerance finds, over the spread of d, with the profile's jobs on it."""
+    """Draw the slowdown that a check at the profile's tolerance finds over the spread of d, with the profile's jobs."""
     return draw_detectable_effect(
         {name: noise.spread for name, noise in profile.jobs.items()}, make_check_plan(profile.tolerance)
     )
 
 
 def format_profile(profile: noise_profile.NoiseProfile) -> list[str]:
-    """The profile in words: a line a job, then what a check can see with it."""
+    """Describe the profile: one line per job, then what a check can see with it."""
     lines = []
     for name, noise in profile.jobs.items():
         parts = ""
@@ -166,7 +166,7 @@ def format_profile(profile: noise_profile.NoiseProfile) -> list[str]:
 
 
 def run_selftest(context: click.Context, options: OptionValues) -> bool:
-    """Run the checks and print what came of them; whether all did what is demanded."""
+    """Run the checks and print their results; return whether all did what is demanded."""
     setup = prepare_check(context, options)
     pair = arms.pair_jobs(setup.jobs, {}, {}, setup.inventory.machine.cores_allowed)
     plan, profile, note = choose_plan(setup)
@@ -196,7 +196,7 @@ def run_selftest(context: click.Context, options: OptionValues) -> bool:
 
 
 def _describe_ending(record: check_record.CheckRecord, share: float, measured: float) -> dict[str, Any]:
-    """How the check ended, and whether it did what is demanded: no alarm for nothing, one for twice the tolerance or more."""
+    """Describe how the check ended, and whether as demanded: an alarm from twice the tolerance on, no false one."""
     header, ending, expected = record.header, record.ending, "inconclusive, likely"
     decided = ending.outcome in ("pass", "improved", "regressed", "inconclusive")
     if share == 0:
@@ -229,7 +229,7 @@ def _describe_ending(record: check_record.CheckRecord, share: float, measured: f
 
 
 def _format_table(tested: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The checks as a Markdown table, and their verdicts in words below it."""
+    """Format the checks as a Markdown table, with their verdicts in words below it."""
     rows = [
         "| injected | tolerance | expected | outcome | holds | sigma_d | blocks | minutes |",
         "| ---: | ---: | --- | --- | --- | ---: | ---: | ---: |",

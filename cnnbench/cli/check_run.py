@@ -1,4 +1,4 @@
-"""What `cnnbench check` does: measure two arms to a verdict, or decide a record again, and put it everywhere it is asked for."""
+"""What `cnnbench check` does: measure two arms to a verdict, or decide a record again, and write all outputs."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def measure_check(
     *,
     err: bool = False,
 ) -> CheckRecord:
-    """Measure to the end and put it everywhere it is asked for: the record, the words, each surface.
+    """Measure to the end and write the result everywhere it is asked for: the record, the words, each format.
 
-    `narrow` may leave jobs of the ground out, or refuse it by an error. With `err` the words go to standard error. Raises
-    what hinders a check from beginning; one that has begun ends with a record, or with KeyboardInterrupt.
+    `narrow` may drop jobs of the set-up, or refuse it by an error. With `err` the words go to standard error. Raises
+    what prevents a check from beginning; one that has begun ends with a record, or with KeyboardInterrupt.
     """
     with reopen_recording(_find_unfinished(options)) if options["resume"] else nullcontext() as old:
         if old is None:
@@ -79,7 +79,7 @@ def measure_check(
 
 
 def _find_unfinished(options: OptionValues) -> Path:
-    """The record that --resume goes on to: the one named, else of the suite's newest unfinished check. Raises LedgerError."""
+    """Find the record to resume: the one named, else the suite's newest unfinished check. Raises LedgerError."""
     if options["output"] is not None:
         return Path(options["output"])
     stem, folder = Path(options["suite"]).stem, cache_folder() / "checks"
@@ -108,7 +108,7 @@ def _begin_check(setup: CheckSetup, pair: arms.PairedJobs, sides: Mapping[Arm, A
 
 
 def replay_record(path: Path, options: OptionValues) -> int:
-    """Decide a record again; write it where asked for. Raises LedgerError where the verdict is not the stored one."""
+    """Decide a record again and write it where asked for. Raises LedgerError if the verdict is not the stored one."""
     output = options["output"]
     old = check_record.load_record(path)
     record = sequential.conclude(old.header, old.blocks) if old.header.purpose != "calibrate" else old
@@ -124,8 +124,8 @@ def replay_record(path: Path, options: OptionValues) -> int:
 
 
 def _print_record(record: CheckRecord, *, err: bool) -> None:
-    """How a check ended, in words, or the reason why there is no verdict. On standard output; with `err` on standard error,
-    since GitHub obeys what stands on the other.
+    """Print how a check ended, or why it has no verdict, on standard output; with `err` on standard error, since GitHub
+    obeys commands on the other.
     """
     ending = record.ending
     for line in ending.lines if ending.problem is None else (f"{ending.outcome.upper()}: {ending.problem}",):
@@ -133,7 +133,7 @@ def _print_record(record: CheckRecord, *, err: bool) -> None:
 
 
 def _write_outputs(record: CheckRecord, path: Path, options: OptionValues) -> None:
-    """Write what was asked for. Where there is no verdict, the reason stands as missing jobs."""
+    """Write the outputs asked for. Without a verdict the reason is written as missing jobs."""
     markdown, test_cases, plot = (options[name] for name in ("markdown", "junit", "plot"))
     if not (options["github"] or markdown or test_cases or plot):
         return
@@ -150,7 +150,7 @@ def _write_outputs(record: CheckRecord, path: Path, options: OptionValues) -> No
     if options["github"]:
         for line in verdicts.workflow_commands(verdict, meta):
             click.echo(line)
-        if named := os.environ.get("GITHUB_STEP_SUMMARY"):  # the file of the job's summary; none in a run elsewhere
+        if named := os.environ.get("GITHUB_STEP_SUMMARY"):  # the file of the job's summary, set by GitHub alone
             with explain_refusal(FileError, f"GITHUB_STEP_SUMMARY {named}: cannot write"):
                 append_text(Path(named), verdicts.job_summary(verdict, meta))
 

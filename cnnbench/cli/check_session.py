@@ -1,6 +1,6 @@
 """What `check` and `check calibrate` share: the suite on this machine, the arms' workers, the header, and the recording.
 
-A recording is blocks measured one after the other and put on disk, until there are enough of them for what they are for.
+A recording is blocks measured one after the other and stored on disk, until there are enough for their purpose.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ STEPS_PER_TURN = 5
 
 
 class CheckDisplay:
-    """A line for every block, on standard error; nothing is drawn while one is being measured."""
+    """Prints a line per block on standard error; nothing is drawn while a block is being measured."""
 
     def __init__(self, context: click.Context) -> None:
         self.console, self.verbosity, self.prefix = make_console(), verbosity(context), ""
 
     def print(self, text: str, *, always: bool = False) -> None:
-        """Print a line as it is, unless quiet was asked for and it need not be seen."""
+        """Print a line as it is, unless quiet was asked for and the line is not important."""
         if self.verbosity >= 0 or always:
             self.console.print(text)
 
@@ -111,7 +111,7 @@ class CheckDisplay:
 
 @dataclass(frozen=True)
 class CheckSetup:
-    """A suite on a device of this machine, with the data its jobs train on, and what the command was given."""
+    """A suite on a device of this machine, with the data its jobs train on, and the command's options."""
 
     options: OptionValues
     display: CheckDisplay
@@ -125,7 +125,7 @@ class CheckSetup:
 
 
 def prepare_check(context: click.Context, options: OptionValues, old: CheckHeader | None = None) -> CheckSetup:
-    """Find out all that does not depend on the arms. A check that goes on keeps the jobs and the seed of its header."""
+    """Find all that does not depend on the arms. A resumed check keeps the jobs and the seed of its header."""
     if options["suite"] is None:
         raise UsageError("no suite; name one, such as regression")
     interrupt_on_sigterm()
@@ -164,17 +164,17 @@ def prepare_check(context: click.Context, options: OptionValues, old: CheckHeade
 
 
 def cache_folder() -> Path:
-    """cnnbench's folder in the user's cache."""
+    """Return cnnbench's folder in the user's cache."""
     return find_data_cache().parent
 
 
 def make_same_code_arms() -> dict[Arm, ArmSpec]:
-    """Both arms this cnnbench in this Python."""
+    """Make both arms from this cnnbench in this Python."""
     return dict.fromkeys(ARMS, ArmSpec(sys.executable, None, {}))
 
 
 def read_requested_arms(options: OptionValues) -> dict[Arm, ArmSpec]:
-    """What the options ask of each arm. Raises UsageError where they name no difference at all."""
+    """Read each arm's request from the options. Raises UsageError if they name no difference."""
     named = ("base", "head", "base_python", "head_python", "base_set", "head_set")
     if not any(options[name] for name in named):
         raise UsageError("nothing to compare: give --base REF, --base-python PATH or --base-set KEY=VALUE")
@@ -204,7 +204,7 @@ def read_requested_arms(options: OptionValues) -> dict[Arm, ArmSpec]:
 
 
 def read_recorded_arms(header: CheckHeader) -> dict[Arm, ArmSpec]:
-    """What a check that goes on was asked for."""
+    """Read each arm's request from a resumed check's header."""
     return {
         arm: ArmSpec(
             side.python or sys.executable,
@@ -219,7 +219,7 @@ def read_recorded_arms(header: CheckHeader) -> dict[Arm, ArmSpec]:
 def open_arms(
     setup: CheckSetup, specs: Mapping[Arm, ArmSpec], pair: PairedJobs
 ) -> Iterator[tuple[Workers, Mapping[Arm, ArmRecord]]]:
-    """The arms' workers, and what each runs on. Their folders are laid out, and removed again whatever happens."""
+    """Open the arms' workers, and identify what each runs on. Their folders are made, and removed in any case."""
     revisions = {arm: wish.revision for arm, wish in specs.items() if wish.revision is not None}
     pythons = {arm: wish.python for arm, wish in specs.items()}
     repository = find_repository(Path.cwd()) if revisions else None
@@ -232,8 +232,10 @@ def open_arms(
 
 
 def choose_plan(setup: CheckSetup) -> tuple[CheckPlan, NoiseProfile | None, str]:
-    """The plan for the tolerance asked for (`auto` is the noise profile's), the profile that holds here, if any, and what to
-    say of it. Raises UsageError where `auto` has none, ComparisonError for a profile that does not fit.
+    """Choose the plan by the tolerance asked for (`auto` is the noise profile's); return the valid profile and a note
+    too.
+
+    Raises UsageError for `auto` without a profile, ComparisonError for a profile that does not fit.
     """
     (profile, note), tolerance = _find_noise_profile(setup), setup.options["tolerance"]
     if tolerance == "auto":
@@ -272,7 +274,7 @@ def make_header(
     profile: NoiseProfile | None = None,
     **more: Any,
 ) -> CheckHeader:
-    """All that is settled before the first block; `more` are further fields."""
+    """Make the header: all that is decided before the first block; `more` are further fields."""
     options, machine = setup.options, setup.inventory.machine
     same_python = sides["base"].software.python == sides["head"].software.python
     band = profile.control_band if profile and same_python else None
@@ -309,7 +311,7 @@ def make_header(
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording that goes on: its record's path, its journal, its header and the blocks there are."""
+    """An unfinished recording: its record's path, its journal, its header and the blocks so far."""
 
     path: Path
     journal: Writer
@@ -318,19 +320,19 @@ class Recording:
 
 
 OpenedRecording = tuple[Path, CheckHeader, tuple[str, ...]]
-"""Where a new recording's record will be, its header, and what to say of it before the first block."""
+"""A new recording's path and header, and the lines to print before the first block."""
 
 
 @contextmanager
 def reopen_recording(path: Path) -> Iterator[Recording]:
-    """The unfinished recording of the record `path`, locked until left. Raises LedgerError where there is none."""
+    """Reopen the unfinished recording of the record `path`, locked until left. Raises LedgerError without one."""
     recording = Recording(path, *reopen_journal(path))
     with recording.journal:
         yield recording
 
 
 def require_same_conditions(old: CheckHeader, setup: CheckSetup) -> None:
-    """Raises ComparisonError where the machine or the suite is no longer what the first blocks were measured on."""
+    """Require the machine and the suite of the first blocks. Raises ComparisonError if one has changed."""
     here, what = setup.inventory.machine.id, "calibration" if old.purpose == "calibrate" else old.purpose
     if here != old.machine.id:
         raise ComparisonError(f"this machine is {here}, the {what} began on {old.machine.id}: start a new one here")
@@ -346,10 +348,10 @@ def measure_recording(
     resume: Callable[[Path], str],
     find_next: BlockFinder = find_answer,
 ) -> Recording:
-    """Measure on in an old recording, or in a new one that `opened` begins, to its end; return it with all blocks.
+    """Continue an old recording, or a new one that `opened` begins, to its end; return it with all blocks.
 
-    Raises ComparisonError where an arm's software is no longer what the old one was measured with. An interrupt says how to
-    go on (`resume`) and passes on.
+    Raises ComparisonError if an arm's software has changed since the old one was measured. An interrupt prints how to
+    resume (`resume`) and is raised again.
     """
     with open_arms(setup, specs, pair) as (workers, sides):
         if isinstance(opened, Recording):
@@ -372,7 +374,7 @@ def measure_recording(
 def record_blocks(
     setup: CheckSetup, workers: Workers, recording: Recording, find_next: BlockFinder = find_answer
 ) -> tuple[PairRecord, ...]:
-    """Measure until nothing is to be measured next; all blocks."""
+    """Measure until no job is left to measure; return all blocks."""
     header, journal = recording.header, recording.journal
     design = make_block_design(header, setup.data_dir, setup.device.uuid)
 

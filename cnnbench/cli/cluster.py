@@ -153,7 +153,7 @@ def collect_command(results: Path, fleet_id: str | None, wait: bool, poll: float
 
 
 def _find_fleet(results: Path, fleet_id: str | None) -> Path:
-    """The folder of the fleet. Raises UsageError where there is no such fleet, or no Slurm here."""
+    """Find the folder of the fleet. Raises UsageError for an unknown fleet, or without Slurm."""
     from cnnbench.cluster import slurm, state
 
     folder = state.find(results, fleet_id)
@@ -186,8 +186,10 @@ def _collect(folder: Path, results: Path, *, wait: bool, poll: float, as_json: b
 
 
 def _wait_for(folder: Path, poll: float) -> state.ClusterRun:
-    """The fleet once none of its jobs waits or runs; meanwhile a line for each change. Slurm may be silent for a while, from the
-    first question on: what was known goes on to hold, but a failure, which may be one that Slurm would explain.
+    """Wait until none of the fleet's jobs waits or runs, and print a line per change.
+
+    Slurm may not answer for a while, even at first: the last known states then stay valid, except failures, which Slurm
+    might explain.
     """
     from cnnbench.cluster import collect, state
 
@@ -242,7 +244,7 @@ def _print_status(made: state.ClusterRun, found: Sequence[collect.NodeStatus], *
 
 
 def _describe_state(view: collect.NodeStatus) -> str:
-    """Why it failed, what of its jobs did, or what it waits for."""
+    """Describe why the node failed, how many of its jobs did, or what it waits for."""
     if view.outcome is not None:
         return f"{view.outcome.status}: {view.outcome.message}"
     if view.bad_jobs:
@@ -320,7 +322,7 @@ def merge(context: click.Context, /, sources: tuple[Path, ...], results: Path, d
 
 
 def _print_merge(merged: MergeResult, dry_run: bool, verbosity: int) -> None:
-    """The outcome on standard output; on standard error what to know about it."""
+    """Print the outcome on standard output and warnings about it on standard error."""
     words = PLANNED if dry_run else DONE
     for path in merged.empty:
         _print_line(f"warning: {path}: no *.jsonl under it", err=True)
@@ -358,6 +360,6 @@ def _format_count(number: int, one: str) -> str:
 
 
 def _print_line(text: str, *, err: bool = False) -> None:
-    """One line: names come out of other people's files and folders, so what is no letter is shown by its code."""
+    """Print one line with unprintable characters as codes, since names come from other people's files and folders."""
     shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
     click.echo(printable(shown, err=err), err=err)

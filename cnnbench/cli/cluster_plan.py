@@ -18,7 +18,7 @@ from cnnbench.store import format_now, new_run_id
 
 
 def new_fleet(suites: tuple[str, ...], results: Path, options: OptionValues) -> tuple[Path, ClusterRun, list[str]]:
-    """A fleet that is not submitted yet, and the nodes to submit; those that are down come with their refusal."""
+    """Make a new fleet, not yet submitted, and list the nodes to submit; those that are down with their refusal."""
     if not suites:
         raise UsageError("which suites? name at least one, as in `cnnbench cluster run quick --partition P`")
     if options["partition"] is None:
@@ -63,7 +63,7 @@ def new_fleet(suites: tuple[str, ...], results: Path, options: OptionValues) -> 
 def resume_fleet(
     context: click.Context, suites: tuple[str, ...], results: Path, options: OptionValues
 ) -> tuple[Path, ClusterRun, list[str]]:
-    """The fleet to go on with, cut-off processes written down, and the nodes that lack something and have no job."""
+    """Reopen the fleet to resume, record cut-off processes, and list the nodes that lack results and have no job."""
     asked = [name for name in ("constraint", "count", "each_node", "gres", "run_options") if options[name]]
     if asked:
         raise UsageError(f"--resume submits what the fleet lacks as it was asked for; leave out {', '.join(asked)}")
@@ -100,9 +100,10 @@ def resume_fleet(
 
 
 def submit_jobs(folder: Path, made: ClusterRun, names: Sequence[str]) -> int:
-    """Submit the nodes' jobs, each on record before sbatch is asked and again with its answer; returns how many have no job's id.
+    """Submit the nodes' jobs, each recorded before sbatch is called and again with its answer; return how many have no
+    job id.
 
-    Raises UsageError where another command has submitted one of them meanwhile.
+    Raises UsageError if another command has submitted one of them meanwhile.
     """
     refused = unsure = 0
     with state.locked(folder):
@@ -146,18 +147,18 @@ def _parse_sbatch_options(given: Sequence[str]) -> dict[str, str]:
 
 
 def _locate_suite(name: str) -> str:
-    """The suite's name, or its file's whole path: a node's job begins in another folder. Raises SuiteError."""
+    """Return the suite's name, or its file's absolute path: a node's job begins elsewhere. Raises SuiteError."""
     load_suite(find_suite(name))
     return name if name in suite_names() and not Path(name).exists() else str(find_suite(name).resolve())
 
 
 def _parse_run_options(suites: Sequence[str], text: str | None) -> tuple[str, ...]:
-    """The options as words. Raises UsageError for what `cnnbench run` would not take, or what is the fleet's to say."""
+    """Split the options into words. Raises UsageError for those that `cnnbench run` refuses or the fleet decides."""
     try:
         words = tuple(shlex.split(text or ""))
     except ValueError as error:
         raise UsageError(f"--run-options {text!r}: {error}; write it as a shell would read it") from error
-    try:  # no --help: it would print run's and end this command well
+    try:  # no --help: it would print run's and end this command with 0
         context = run.make_context("run", [*suites, *words], help_option_names=[])
     except click.UsageError as error:
         raise UsageError(f"--run-options {text!r}: {error.format_message()}") from error

@@ -24,7 +24,7 @@ class CommandGroup(click.Group):
 
 
 def _answer_name(word: str) -> str | None:
-    """What to type for the name of a suite or workload; None for any other word."""
+    """Say what to type for the name of a suite or workload; return None for any other word."""
     from cnnbench.plan.suite import list_suites_with, suite_names
 
     if word in suite_names():

@@ -1,4 +1,4 @@
-"""What the shell's script of `cnnbench completion` asks back: the words that may stand where the cursor is.
+"""Answers to the shell's script of `cnnbench completion`: the words that fit at the cursor.
 
 The script sets `_CNNBENCH_COMPLETE` and calls cnnbench, which answers from the options' own words, the shipped suites and
 the names of files, and starts nothing: neither torch nor pandas, and no ledger is read.
@@ -17,10 +17,10 @@ from click.shell_completion import CompletionItem, shell_complete
 from cnnbench.errors import UsageError
 
 COMPLETE_VARIABLE = "_CNNBENCH_COMPLETE"
-"""Set by the shell's script where it asks for words instead of running a command."""
+"""Set by the shell's script when it asks for words instead of running a command."""
 SHELLS = ("bash", "zsh", "fish")
 SHELL_VARIABLES = ("COMP_WORDS", "COMP_CWORD")
-"""What the script sets besides: the words so far, and which of them is being typed."""
+"""The script's other variables: the words so far, and the number of the one being typed."""
 
 
 def answer_shell(command: click.Command, request: str) -> int:
@@ -39,15 +39,15 @@ def answer_shell(command: click.Command, request: str) -> int:
 
 
 def complete_suites(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The commands below this one, the shipped suites and the TOML files that begin so; folders only where none does.
+    """Complete to commands below this one, shipped suites and TOML files, or to folders if none fits.
 
-    Not both: bash would drop the names for the folders, and has no way to leave out the space after some of them.
+    Never to both: bash would drop the names for the folders, and cannot leave out the space after some of them.
     """
     from cnnbench.plan.suite import suite_names
 
     words = (*_list_commands_below(context), *suite_names())
     found = [name for name in words if name.startswith(incomplete)]
-    folder, slash, start = incomplete.rpartition("/")  # paths as they would be typed
+    folder, slash, start = incomplete.rpartition("/")  # paths as typed
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the home of nobody
         place = Path(folder + slash).expanduser()
         names = sorted(each.name for each in place.glob("*.toml") if each.is_file())
@@ -56,7 +56,7 @@ def complete_suites(context: click.Context, parameter: click.Parameter, incomple
 
 
 def complete_workloads(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """The commands below this one and the workloads that begin so, those of other packages too."""
+    """Complete to commands below this one and names of workloads, other packages' too."""
     from cnnbench import workloads
 
     names = (*_list_commands_below(context), *workloads.names())
@@ -64,29 +64,29 @@ def complete_workloads(context: click.Context, parameter: click.Parameter, incom
 
 
 def _list_commands_below(context: click.Context) -> list[str]:
-    """The commands that may be the first word, in the place of an argument."""
+    """List the commands that may be the first word, instead of an argument."""
     command = context.command
     first = not any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in context.params)
     return command.list_commands(context) if first and isinstance(command, click.Group) else []
 
 
 def complete_machines(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """The ids of machines there are results of."""
+    """Complete to ids of machines that have results."""
     found = {path.parent.name for path in _find_ledgers(context)}
     return sorted(name for name in found if name.startswith(incomplete))
 
 
 def complete_runs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """The ids of runs there are results of; of the machine alone that `--machine` names before."""
+    """Complete to ids of runs that have results, only those of the machine of a preceding `--machine`."""
     machine = context.params.get("machine_id") or ""
     found = {path.stem for path in _find_ledgers(context) if path.parent.name.startswith(machine)}
     return sorted(name for name in found if name.startswith(incomplete))
 
 
 def _find_ledgers(context: click.Context) -> list[Path]:
-    """Every `<machine>/<run>.jsonl` under the PATHS named before, or under the default results.
+    """Find every `<machine>/<run>.jsonl` under the PATHS given before, or under the default results.
 
-    The PATHS are in `context.args` where the line ends with an option that still lacks its value: click stops there.
+    The PATHS are in `context.args` if the line ends with an option without its value: click stops there.
     """
     from cnnbench.cli import load_results, settings
 
@@ -98,7 +98,7 @@ def _find_ledgers(context: click.Context) -> list[Path]:
         named, root = os.environ.get(settings.RESULTS_VARIABLE), context.find_root()
         roots = [Path(named or load_results.DEFAULT_RESULTS)]
         if not named and isinstance(root.command, click.Group) and not root.params.get("no_settings"):
-            with contextlib.suppress(UsageError):  # the command itself will say what is wrong
+            with contextlib.suppress(UsageError):  # the command itself will report what is wrong
                 roots = [settings.load_settings(root.command, Path.cwd()).results or load_results.DEFAULT_RESULTS]
     found = [
         path.absolute()

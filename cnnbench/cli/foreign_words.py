@@ -101,12 +101,12 @@ ANSWERS: Mapping[str, Answer] = {
 
 
 def answer_command(words: Sequence[str]) -> str | None:
-    """What to say after an unknown command's name, given the names typed; None if nothing is known."""
+    """Word the answer to an unknown command, given the names typed; None if nothing is known."""
     return _format(ANSWERS.get(" ".join(words)))
 
 
 def answer_option(words: Sequence[str], option: str) -> str | None:
-    """What to say after an unknown option's name, given the names of its command; None if nothing is known."""
+    """Word the answer to an unknown option, given the names of its command; None if nothing is known."""
     return _format(ANSWERS.get(" ".join((*words, option))) or ANSWERS.get(option))
 
 

@@ -40,7 +40,7 @@ _SIDE_TYPE = click.IntRange(min=1, max=MAX_SIDE)
 
 
 def _reject_nan(value: float | None) -> float | None:
-    """NaN is in no range and outside none."""
+    """Refuse NaN, which comparisons with a range's ends do not find."""
     if value is not None and math.isnan(value):
         raise click.BadParameter(f"{value} is no number")
     return value
@@ -133,7 +133,7 @@ def convergence(selection: Selection, destination: Destination, margin: float | 
 
 
 def exit_by_verdict(verdicts: Collection[str], *, finding: str, inconclusive: str) -> None:
-    """End with the exit code of the gravest verdict; return where there is neither."""
+    """End with the exit code of the gravest verdict; return if all are good."""
     if finding in verdicts:
         raise Exit(ExitCode.FINDING)
     if inconclusive in verdicts:
@@ -229,9 +229,9 @@ def explain(names: tuple[str, ...], slide: bool, compare: bool, results: Path | 
 
 
 def _compare_several(names: Sequence[str], results: Path | None) -> Report:
-    """The workloads side by side, with what was recorded of them, if any place of results is named or there.
+    """Compare the workloads side by side, with their recorded results if there is a results directory.
 
-    Raises LedgerError or UsageError where the directory that a flag, the environment or the settings name is not there.
+    Raises LedgerError or UsageError if the directory named by a flag, the environment or the settings does not exist.
     """
     from cnnbench import workloads
     from cnnbench.workloads import explanation
@@ -252,7 +252,7 @@ def _compare_several(names: Sequence[str], results: Path | None) -> Report:
 
 
 def _how_to_measure(workload: Workload) -> str:
-    """`not measured here; run ...`, with the first shipped suite that ends a job of it with its accuracy."""
+    """`not measured here; run ...`, with the first shipped suite that measures its accuracy."""
     if workload.dataset == "random":
         return "trained on random images, which nothing can be right about"
     from cnnbench.plan.suite import find_suite, load_suite, suite_names

@@ -31,9 +31,9 @@ PUBLISHED = "reference"
 
 
 def default_results(command: str = "cnnbench run quick") -> Path:
-    """The results directory by the environment, else by the settings, else ./results.
+    """Find the results directory by the environment, else by the settings, else ./results.
 
-    Raises UsageError where it is not there; `command` is what would make one.
+    Raises UsageError if it does not exist; `command` would make one.
     """
     path, origin = _default_folder()
     if not path.exists():
@@ -43,13 +43,13 @@ def default_results(command: str = "cnnbench run quick") -> Path:
 
 
 def results_or_none() -> Path | None:
-    """The same where results are not needed: None where nothing names a directory and ./results is not there."""
+    """Find the results directory if results are optional: None without a named directory or ./results."""
     path, origin = _default_folder()
     return default_results() if origin or path.exists() else None
 
 
 def _default_folder() -> tuple[Path, object]:
-    """The directory and what names it; None where it is only the default."""
+    """Find the directory and what names it (None for the default)."""
     if named := os.environ.get(RESULTS_VARIABLE):
         return Path(named), RESULTS_VARIABLE
     return results_directory() or (DEFAULT_RESULTS, None)
@@ -57,7 +57,7 @@ def _default_folder() -> tuple[Path, object]:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which of the ledgers under which paths, by the options of the same names."""
+    """A choice of ledgers under paths, by the options of the same names."""
 
     machine_id: str | None = None
     run_id: str | None = None
@@ -68,9 +68,9 @@ class Selection:
     results: Path | None = None
 
     def find_roots(self, command: str = "cnnbench run quick") -> list[Path]:
-        """The paths, else the results tree, else the default one.
+        """Find the paths, else the results tree, else the default one.
 
-        Raises UsageError where both are named, and where the default is not there, with `command` to make some.
+        Raises UsageError if both are named, and if the default does not exist, with `command` as the remedy.
         """
         if self.paths and self.results:
             raise UsageError(f"--results {self.results} and PATHS say the same; leave one of them out")
@@ -85,23 +85,23 @@ class LoadedResults:
     comparison: speedup.Comparison
     problems: tuple[str, ...]
     name: str = ""
-    """What a side of a comparison was asked for by."""
+    """The name that the user gave for a side of a comparison."""
 
     @property
     def digests(self) -> dict[str, str]:
-        """Final digest of each ledger by run."""
+        """Final digest of each ledger, by run."""
         return {ledger.header.run_id: ledger.final_digest for ledger in self.ledgers}
 
     @property
     def side(self) -> ComparisonSide:
-        """The rows as one side of a comparison, under the name it was given by."""
+        """The rows as one side of a comparison, under the name that the user gave."""
         from cnnbench.analysis.comparison import ComparisonSide
 
         return ComparisonSide(self.name, self.comparison.rows, self.comparison.published_rows)
 
     @property
     def processor_cell(self) -> Callable[[rows.Row], Cell]:
-        """How a processor is named beside these rows: with its machine where there are several."""
+        """Name a processor as in these rows: with its machine if there are several."""
         from cnnbench.report import cells
 
         several = len({row.machine.id for row in self.comparison.rows}) > 1
@@ -111,10 +111,10 @@ class LoadedResults:
 def load_results(
     selection: Selection, *, published_suffice: bool = True, command: str = "cnnbench run quick"
 ) -> LoadedResults:
-    """The rows of the ledgers chosen, with the published ones that ship and those found there.
+    """Load the rows of the chosen ledgers, with the published rows that ship and those found there.
 
-    Raises UsageError where there is nothing to show, LedgerError where a path does not exist, ComparisonError where the
-    baseline asked for is none of the rows. `published_suffice`: published rows alone are something to show.
+    Raises UsageError if there is nothing to show, LedgerError for a path that does not exist, ComparisonError for a
+    baseline that is not among the rows. With `published_suffice`, published rows alone are enough to show.
     """
     from cnnbench import store
     from cnnbench.analysis import speedup
@@ -134,7 +134,7 @@ def load_results(
 def load_processes(
     selection: Selection, command: str = "cnnbench run quick", *, required: bool = True
 ) -> tuple[LoadedLedgers, tuple[process_table.Process, ...]]:
-    """The ledgers chosen and their processes. Raises as `load_ledgers` does."""
+    """Load the chosen ledgers and their processes. Raises as `load_ledgers` does."""
     from cnnbench.analysis import process_table
 
     loaded = load_ledgers(selection, command, required=required)
@@ -143,9 +143,9 @@ def load_processes(
 
 
 def load_ledgers(selection: Selection, command: str = "cnnbench run quick", *, required: bool = True) -> LoadedLedgers:
-    """The ledgers chosen, with what else is under the paths.
+    """Load the chosen ledgers, with everything else under the paths.
 
-    Raises LedgerError where a path does not exist, UsageError where there is no ledger at all, unless none is `required`.
+    Raises LedgerError for a path that does not exist, UsageError if ledgers are `required` and none is found.
     """
     from cnnbench import store
 
@@ -162,7 +162,7 @@ def no_results_error(
     what: str = "no results",
     remedy: str = "measure first with `cnnbench run quick`",
 ) -> UsageError:
-    """What is not there, the first reasons one a line, and what to do."""
+    """Make the error for missing results: the first reasons, one per line, and what to do."""
     from cnnbench.report.escaping import plain
 
     where = ", ".join(map(str, paths)) or "the results"
@@ -172,7 +172,7 @@ def no_results_error(
 
 
 def select_ledgers(ledgers: Sequence[Ledger], selection: Selection) -> list[Ledger]:
-    """The ledgers asked for. Raises UsageError, with those there are, where a name fits none."""
+    """Select the ledgers asked for. Raises UsageError, with all known names, for a name that fits none."""
     chosen = list(ledgers)
     for kind, start, read_id in (
         ("machine", selection.machine_id, attrgetter("header.machine.id")),
@@ -190,13 +190,13 @@ def select_ledgers(ledgers: Sequence[Ledger], selection: Selection) -> list[Ledg
 
 
 class _UnknownSide(UsageError):
-    """One name that stands for nothing; gathered into one error."""
+    """A name that fits nothing; all such names are collected into one error."""
 
 
 def load_sides(names: Sequence[str], results: Path | None = None) -> list[LoadedResults]:
-    """The side that each name stands for; names are looked up in `results` (None: the default place).
+    """Load the side that each name means; names are looked up in `results` (None: the default place).
 
-    Raises one UsageError for all names that are unknown, ambiguous or empty of results, with what there is.
+    Raises one UsageError for all names that are unknown, ambiguous or without results, with the names that exist.
     """
     from cnnbench import store
 
@@ -230,7 +230,7 @@ def _load_side(name: str, loaded: LoadedLedgers, wanted: Callable[[Job], bool] =
 
 
 def _look_up(name: str, known: LoadedLedgers) -> tuple[LoadedLedgers, Callable[[Job], bool]]:
-    """The ledgers of the machine or run that the name begins, and which of their jobs a key MACHINE/DEVICE[/THREADS] means."""
+    """Find the ledgers of the machine or run that the name begins, and the jobs of a key MACHINE/DEVICE[/THREADS]."""
     from cnnbench.store import LoadedLedgers
 
     start, slash, place = name.partition("/")
@@ -254,7 +254,7 @@ def _look_up(name: str, known: LoadedLedgers) -> tuple[LoadedLedgers, Callable[[
 
 
 def _list_names(known: LoadedLedgers) -> list[str]:
-    """All names that could have been given, one kind a line, and the files that could not be read."""
+    """List all names that could have been given, one kind per line, and the files that could not be read."""
     from cnnbench.naming import place_key
 
     headers = [ledger.header for ledger in known.ledgers]

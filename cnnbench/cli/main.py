@@ -87,12 +87,12 @@ class LazyGroup(CommandGroup):
     """The name, with a blank after it; empty for the root."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of the table."""
+        """List the names, in the order of the table."""
         below = (name.removeprefix(self.path) for name in COMMANDS if name.startswith(self.path))
         return [name for name in below if " " not in name]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command and give it `-v` and `-q`, so that they may be written before or after its name."""
+        """Import the command and give it `-v` and `-q`, so that they may come before or after its name."""
         name = f"{self.path}{cmd_name}"
         if " " in cmd_name or name not in COMMANDS:
             return None
@@ -100,13 +100,13 @@ class LazyGroup(CommandGroup):
         command: click.Command | None = copy.copy(pkgutil.resolve_name(place)) if place else None
         if any(other.startswith(f"{name} ") for other in COMMANDS):
             command = CommandWithOthers(name, command, line)
-        # On the copy: the command as its module has it stays as it is.
+        # On a copy: the module's own command stays as it is.
         assert command is not None, f"{name} has neither a module nor commands below it"
         command.params = [*command.params, *verbosity.make_options()]
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands from the table alone; the root's under headings, with the commands below others."""
+        """Format the list of commands from the table alone; the root's under headings, with the commands below others."""
         sections: dict[str, list[tuple[str, str]]] = {}
         heading = "Commands"
         for name, (_, line) in COMMANDS.items():
@@ -118,7 +118,7 @@ class LazyGroup(CommandGroup):
                 formatter.write_dl(lines)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The commands that begin so, from the table alone, and the options."""
+        """Complete to commands, from the table alone, and options."""
         from click.shell_completion import CompletionItem
 
         lines = {name: COMMANDS[f"{self.path}{name}"][1] for name in self.list_commands(ctx)}
@@ -168,12 +168,12 @@ class CommandWithOthers(LazyGroup):
             return below.command.invoke(below)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Its parameters; asked by a command below, for its usage, those that may be written before that command."""
+        """List the parameters; for the usage of a command below, those that may come before that command."""
         found = super().get_params(ctx)
         return found if ctx.command is self else [each for each in found if isinstance(each, click.Option)]
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """The command's own usage; the commands below are listed at the end of its help."""
+        """Collect the command's own usage; its help ends with the list of the commands below."""
         return click.Command.collect_usage_pieces(self, ctx) if self._own else super().collect_usage_pieces(ctx)
 
 
@@ -205,7 +205,7 @@ def cli(context: click.Context, verbose: int, quiet: int, no_settings: bool) -> 
 
 
 def run_cli(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line (this process's where None is given) and return its exit code; nothing is raised."""
+    """Run a command line (this process's if None is given) and return its exit code; nothing is raised."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         code = _exit_code(arguments)
@@ -244,8 +244,8 @@ def _exit_code(arguments: Sequence[str]) -> int:
         return _print_error("interrupted", ExitCode.INTERRUPTED, prefix="")
     except BrokenPipeError:
         raise
-    except Exception as error:  # the one broad door of the command line
-        # Raised on purpose it says enough: its traceback takes -vv.
+    except Exception as error:  # the one broad catch of the command line
+        # An error raised on purpose explains itself: its traceback takes -vv.
         least = 2 if isinstance(error, CnnbenchError | OSError) else 1
         if context is not None and verbosity.verbosity(context) >= least:
             traceback.print_exc()
@@ -259,7 +259,7 @@ def _exit_code(arguments: Sequence[str]) -> int:
 
 
 def _answer_option(error: click.NoSuchOption) -> str | None:
-    """What to type for an option of another tool, or of `run` written before its name; None if nothing is known."""
+    """Say what to type for an option of another tool, or of `run` written before its name; None if nothing is known."""
     names = error.ctx.command_path.split()[1:] if error.ctx else []
     if meant := answer_option(names, error.option_name):
         return f"no option {error.option_name}{meant}"

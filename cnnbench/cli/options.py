@@ -1,4 +1,4 @@
-"""Every option that several commands take, declared once, and the values that commands are handed in their place."""
+"""Every option that several commands take, declared once, and the values that commands get in their place."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from cnnbench.cli.load_results import Selection
 from cnnbench.cli.output import Destination
 
 EXPORTS: Mapping[Format, str] = {"json": "JSON (- for stdout)", "csv": "CSV", "markdown": "Markdown", "latex": "LaTeX"}
-"""What else a run's table can be written as, by `--export-...`."""
+"""Other formats of a run's table, by `--export-...`."""
 OptionValues = Mapping[str, Any]
-"""What the options of a command were given, by parameter."""
+"""The values of a command's options, by parameter."""
 if TYPE_CHECKING:
     from cnnbench.report.render.text import Format
 
@@ -49,7 +49,7 @@ def make_option(
     check: Callable[[Any], Any] | None = None,
     **more: Any,
 ) -> CommandDecorator:
-    """Make an option of its flags, with its parameter's name after them where that is another: `-k name_filter`.
+    """Make an option from its flags, with its parameter's name after them if that differs: `-k name_filter`.
 
     A default that is given is shown in the help, unless `show_default` says otherwise. `check` makes the parameter of the
     value that was given, or refuses it.
@@ -61,7 +61,7 @@ def make_option(
 
 
 def make_flag(flags: str, help_text: str, **more: Any) -> CommandDecorator:
-    """Make an option that takes nothing."""
+    """Make an option without a value."""
     return make_option(flags, help_text, is_flag=True, **more)
 
 
@@ -166,7 +166,7 @@ def tolerance_option(help_text: str) -> CommandDecorator:
 
 
 def _parse_tolerance(value: str) -> float:
-    """`5%` or `0.05` as a fraction. A bare 5 could mean either, and is refused."""
+    """Parse `5%` or `0.05` as a fraction; refuse a bare 5, which could mean either."""
     text = value.strip()
     try:
         tolerance = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
@@ -178,11 +178,11 @@ def _parse_tolerance(value: str) -> float:
 
 
 RESULT_OPTIONS = combine_options(PATHS, format_option(), MACHINE, RUN, LAST, OUTPUT)
-"""What a command takes that makes one table of chosen records."""
+"""Options of a command that makes one table of chosen records."""
 EXPORT_OPTIONS = combine_options(
     *(
         make_option(f"--export-{name}", f"Also write the table as {what}.", click.Path(allow_dash=True), metavar="FILE")
         for name, what in EXPORTS.items()
     )
 )
-"""What else a run's table is written as."""
+"""Options for other formats of a run's table."""

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Destination:
-    """What `--format` and `-o` say."""
+    """The choice of `--format` and `-o`."""
 
     format_: Format | None = "table"
-    """None where a command chooses it by the file's ending."""
+    """None if a command chooses it by the file's ending."""
     output: Path | None = None
 
     def emit(self, report: Report) -> None:
-        """Print the report, or write it to the file and say so. Raises FileError where that cannot be written."""
+        """Print the report, or write it to the file and report that. Raises FileError if that fails."""
         from cnnbench.report.render import text
 
         emit_text(functools.partial(text.render, report, self.format_ or "table"), self.output)
@@ -46,18 +46,18 @@ def emit_text(render: Callable[..., str], path: Path | None) -> None:
 
 
 def write_output(path: Path, content: str | bytes) -> None:
-    """Write a file that was asked for and say so. Raises FileError where it cannot be written."""
+    """Write a file that was asked for and report it. Raises FileError if it cannot be written."""
     save_file(path, content)
     click.echo(f"wrote {path}", err=True)
 
 
 def print_json(value: object) -> None:
-    """Print a value of plain ones as JSON."""
+    """Print a value made of plain ones as JSON."""
     click.echo(json.dumps(value, indent=2, default=str))
 
 
 def print_warnings(lines: tuple[str, ...]) -> None:
-    """Print lines on standard error that come out of other people's files."""
+    """Print lines from other people's files on standard error."""
     from cnnbench.report.escaping import plain
 
     for line in lines:
@@ -65,13 +65,13 @@ def print_warnings(lines: tuple[str, ...]) -> None:
 
 
 def printable(text: str, *, err: bool = False) -> str:
-    """The text in what the output (standard error's with `err`) can encode: an en dash becomes ? rather than a traceback."""
+    """Replace what the output (standard error with `err`) cannot encode: an en dash gives ? rather than a traceback."""
     encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, errors="replace").decode(encoding)
 
 
 def draw_chart(chart: Chart, ending: str) -> str | bytes:
-    """The picture for a file of that ending: a PNG for `.png`, else an SVG."""
+    """Draw the chart for a file's ending: a PNG for `.png`, else an SVG."""
     from cnnbench.report import chart_images
 
     return chart_images.png(chart) if ending == ".png" else chart_images.svg(chart)

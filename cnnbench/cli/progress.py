@@ -1,18 +1,18 @@
-"""What a person sees while jobs run: a line a job, and on a terminal two live ones below, redrawn only when a worker speaks.
+"""The display of running jobs: a line per job, and on a terminal two live ones below, redrawn at each worker's message.
 
     [3/18] mnist-cnn b128 fp32 on cpu, 2 threads, round 1 | plan 1:20, ~4:00 left
       120/150 steps, 12.3 steps/s, 0:03 left, 81.7 GFLOP/s, host 650 MiB
 
-The first is the plan: which job of how many, how many failed, time gone and left. The second is the job: steps, present
-rate, time left, model FLOP/s, memory held. Where the terminal is too narrow the least important parts go first. In a log
-a long job adds a line every five minutes.
+The first is the plan: which job of how many, how many failed, time elapsed and left. The second is the job: steps,
+present rate, time left, model FLOP/s, memory in use. On a narrow terminal the least important parts are dropped first.
+In a log a long job adds a line every five minutes.
 
-The rate shown is the present one, over the last ten seconds; time left is by the mean since the timed steps began, which
-evaluations and pauses are part of, and what its kind took after them. What a kind took is the median of its jobs, which
-one unlucky process does not move. What no job has shown yet is marked: `~` is guessed from what was seen, `>` leaves out what
-nothing seen resembles.
+The rate shown is the present one, over the last ten seconds; time left is by the mean since the timed steps began,
+including evaluations and pauses, plus the time that its kind took after them. A kind's time is the median of its jobs,
+so that one unlucky process does not change it. Times of unseen kinds are marked: `~` is guessed from similar jobs, `>`
+leaves out jobs that resemble none so far.
 
-There is no refresh timer: between messages (at most one a second) this process sleeps, so that it does not disturb
+There is no refresh timer: between messages (at most one per second) this process sleeps, so that it does not disturb
 what is being timed. Everything goes to standard error.
 """
 
@@ -38,11 +38,11 @@ from cnnbench.runner.run import PendingJob
 from cnnbench.schema import TENSORBOARD_NOTE, Job, Record
 
 WINDOW_SECONDS = 10.0
-"""The present rate is over this long: ten messages, so one late message moves it by a tenth."""
+"""Window of the present rate: ten messages, so one late message changes it by a tenth."""
 
 SEEN, GUESSED, AT_LEAST = "", "~", ">"
 LINE_EVERY_SECONDS = 300.0
-"""Where there is no terminal (a log), a long job says this often how far it is."""
+"""Time between a long job's lines in a log."""
 FAILURE, WARNING = "bold red", "bold yellow"
 BESIDE, BELOW = " | ", "  "
 """Between the job's name and the plan's figures; before the job's, on the line below."""
@@ -58,7 +58,7 @@ class StepRate:
         self._began = now
 
     def update(self, now: float, done: int) -> None:
-        """So many steps are done now."""
+        """Take the number of steps done now."""
         self.done = done
         self._points.append((now, done))
         while len(self._points) > 2 and now - self._points[1][0] >= WINDOW_SECONDS:
@@ -66,17 +66,17 @@ class StepRate:
 
     @property
     def steps_per_second(self) -> float | None:
-        """Over the last ten seconds (or since the last message, where that is longer ago); None before the second message."""
+        """Rate over the last ten seconds, or since an older last message; None before the second message."""
         (begin, before), (end, after) = self._points[0], self._points[-1]
         return (after - before) / (end - begin) if end > begin and after > before else None
 
     def seconds_left(self, now: float) -> float | None:
-        """Seconds left of the timed steps, by their mean pace so far; None before the first are done."""
+        """Estimate the seconds left of the timed steps by their mean pace so far; None before the first are done."""
         return (now - self._began) / self.done * (self.total - self.done) if self.done and self.total else None
 
 
 class JobProgress(NamedTuple):
-    """Where the running job is: seconds since it began, seconds of its timed steps left, seconds since they ended."""
+    """State of the running job: seconds since it began, seconds of its timed steps left, seconds since they ended."""
 
     elapsed: float
     timed_left: float | None = None
@@ -91,7 +91,7 @@ class TimeLeft(NamedTuple):
 
 
 class PlanEta:
-    """The plan's time left, from what its finished jobs took; kinds of jobs are told apart by their row keys."""
+    """The plan's time left, from what its finished jobs took; kinds of jobs are distinguished by their row keys."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._queue = list(jobs)
@@ -102,7 +102,7 @@ class PlanEta:
         self.several = len(self._queue) > 1
 
     def on_finish(self, job: Job, seconds: float, tail: float | None = None) -> None:
-        """The first job of the queue is over, `tail` seconds after its timed steps, where it came to them."""
+        """Take the first job off the queue, `tail` seconds after its timed steps if it had any."""
         self._workloads[job.row_key] = job.workload
         self._totals[job.row_key].append(seconds)
         if tail is not None:
@@ -110,7 +110,7 @@ class PlanEta:
         del self._queue[:1]
 
     def job_left(self, progress: JobProgress) -> float | None:
-        """Seconds left of the job now running; None before its timed steps where no job of its kind has ended."""
+        """Estimate the running job's seconds left; None before its timed steps if no job of its kind has ended."""
         kind = self._queue[0].row_key if self._queue else ""
         tail = median(self._tails.get(kind, [0.0]))
         if progress.timed_left is not None:
@@ -122,7 +122,7 @@ class PlanEta:
         return max(median(self._totals[kind]) - progress.elapsed, 0.0)
 
     def plan_left(self, progress: JobProgress) -> TimeLeft | None:
-        """Seconds left of this job and all later ones; None where nothing is known."""
+        """Estimate the seconds left of this job and all later ones; None if nothing is known."""
         if not self._queue:
             return None
         now, *later = self._queue
@@ -141,9 +141,7 @@ class PlanEta:
         return TimeLeft(seconds, mark) if seconds or mark == SEEN else None
 
     def _expect(self, job: Job, own: float | None) -> TimeLeft:
-        """What a job will take: as its kind did, else as the running job of its kind will (`own`), else as other kinds of its
-        workload did, else unknown.
-        """
+        """Estimate a job's time by its kind, else by the running job (`own`), else by its workload's other kinds."""
         if job.row_key in self._totals:
             return TimeLeft(median(self._totals[job.row_key]))
         now = self._queue[0]
@@ -156,7 +154,7 @@ class PlanEta:
 
 
 class LinePart(NamedTuple):
-    """A part of a line: 0 stays, the highest rank goes first where there is no room."""
+    """A part of a line: rank 0 stays, the highest rank is dropped first if the line is too long."""
 
     text: str
     rank: int = 0
@@ -164,7 +162,7 @@ class LinePart(NamedTuple):
 
 
 def fit_parts(parts: Sequence[LinePart], room: float = math.inf) -> Text:
-    """The parts in their order, as few left out as fit. Those of rank 0 stay whether they fit or not."""
+    """Join the parts in order, and drop as few as necessary. Parts of rank 0 stay whether they fit or not."""
     shown = [part for part in parts if part.text]
     while True:
         line = Text(", ").join(Text(part.text, style=part.style) for part in shown)
@@ -174,14 +172,16 @@ def fit_parts(parts: Sequence[LinePart], room: float = math.inf) -> Text:
 
 
 def fit_and_cut(parts: Sequence[LinePart], room: int) -> Text:
-    """As `fit_parts`, and what still does not fit is cut between words, never in a number."""
+    """Join the parts as `fit_parts` does, and cut the rest between words, never in a number."""
     line = fit_parts(parts, room)
     return line if len(line) <= room else Text(line.plain[: max(0, room + 1)].rpartition(" ")[0].rstrip(" ,"))
 
 
 def wrap_indented(console: Console, text: Text, indent: int, *, before: int = 0) -> Text:
-    """The text wrapped between words on a terminal, all lines but the first indented; a long word, such as a path, stays
-    whole, so that it can be copied. `before` columns of the first line are taken. In a log it stays one line.
+    """Wrap the text between words on a terminal, with all lines but the first indented.
+
+    A long word, such as a path, stays whole, so that it can be copied. `before` columns of the first line are taken. In
+    a log the text stays one line.
     """
     if not console.is_terminal:
         return text
@@ -197,7 +197,7 @@ def wrap_indented(console: Console, text: Text, indent: int, *, before: int = 0)
 
 
 class Display:
-    """Shows a run on a console; verbosity below 0 says nothing but failures. `plan` is the whole plan, for the names."""
+    """Shows a run on a console; verbosity below 0 shows failures only. `plan` is the whole plan, for the names."""
 
     def __init__(self, console: Console, verbosity: int, todo: Sequence[PendingJob], plan: Sequence[Job]) -> None:
         self._console, self._verbosity = console, verbosity
@@ -212,7 +212,7 @@ class Display:
         self._drawn: list[int] = []
 
     def on_start(self, todo: PendingJob, position: int, total: int) -> None:
-        """A job starts."""
+        """Show a job that starts."""
         self._prefix = f"[{position + 1}/{total}] {self._name(todo.job)}"
         self._phase, self._pace, self._timed_ended, self._memory = "start", None, None, []
         self._flops = None
@@ -223,7 +223,7 @@ class Display:
         self._draw()
 
     def on_message(self, message: dict[str, Any]) -> None:
-        """Redraw from one message of the worker."""
+        """Redraw from one message of the worker's."""
         now = time.monotonic()
         done, total = int(message.get("done", 0)), int(message.get("total", 0))
         if "phase" in message:
@@ -244,11 +244,11 @@ class Display:
             self._say(f"{figures}{'; ' if overview else ''}{overview}")
 
     def on_finish(self, record: Record) -> None:
-        """A job is on disk."""
+        """Show a job whose record is on disk."""
         self._eta.on_finish(record.job, record.process_seconds, self._job_progress().since_timed)
         self.close()
         outcome = record.outcome
-        # What was measured is saved; its TensorBoard run may not be, or not whole.
+        # The record is saved; its TensorBoard run may not be, or not whole.
         if outcome.trial is not None and (note := outcome.trial.settings.get(TENSORBOARD_NOTE)) is not None:
             self._say(f"warning: TensorBoard run: {plain(note)}; the record is saved all the same", WARNING)
         if outcome.status == "ok":
@@ -268,7 +268,7 @@ class Display:
         return JobProgress(now - self._job_began, self._pace.seconds_left(now) if self._pace else None, since_timed)
 
     def _job_parts(self) -> list[LinePart]:
-        """The job's line."""
+        """Make the parts of the job's line."""
         pace = self._pace
         rate = pace.steps_per_second if pace else None
         left = self._eta.job_left(self._job_progress())
@@ -282,7 +282,7 @@ class Display:
         ]
 
     def _plan_parts(self) -> list[LinePart]:
-        """The plan's failures, time gone and time left; nothing where it is one job."""
+        """Make the parts of the plan's line: failures, time elapsed and time left; empty for a single job."""
         if not self._eta.several:
             return []
         left = self._eta.plan_left(self._job_progress())
@@ -308,8 +308,8 @@ class Display:
         self._drawn = [len(line) for line in lines]
 
     def close(self) -> None:
-        """Erase the live lines, so that none is left half-drawn; what no longer fits since the terminal became narrower has
-        wrapped into more of them.
+        """Erase the live lines, so that none stays half-drawn; after the terminal became narrower, lines too long for
+        it have wrapped into more of them.
         """
         if not self._drawn:
             return
@@ -324,7 +324,7 @@ class Display:
 
 
 def describe_failure(record: Record) -> str:
-    """How a job failed: `CRASHED: the worker was ended by SIGKILL`."""
+    """Describe how a job failed: `CRASHED: the worker was ended by SIGKILL`."""
     return f"{record.outcome.status.upper()}: {plain(record.outcome.message or 'no message')}"
 
 
@@ -344,7 +344,7 @@ def _summary_parts(record: Record) -> list[LinePart]:
 
 
 def format_clock(seconds: float) -> str:
-    """`1:05`, `2:00:00`."""
+    """Format seconds as `1:05` or `2:00:00`."""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -99,9 +99,9 @@ def make_report(
     columns: tuple[str, ...] = (),
     sort: str | None = None,
 ) -> Report:
-    """The report of the ledgers chosen.
+    """Make the report of the chosen ledgers.
 
-    Raises UsageError where there is nothing to show or no such column, LedgerError where a path does not exist.
+    Raises UsageError if there is nothing to show or no such column, LedgerError for a path that does not exist.
     """
     from cnnbench.report import tables
 
@@ -195,7 +195,7 @@ def report(selection: Selection, output: Path, into: Path | None, check: bool, o
         raise UsageError(f"--into {into} links to the charts of a folder; give -o DIR, not {output}")
     if into is not None and given["template"] == "compare":
         raise UsageError("--into takes the lecture's table, which --template compare does not have")
-    around = _split_at_marks(into) if into else None  # refused before anything is drawn
+    around = _split_at_marks(into) if into else None  # errors come before anything is drawn
     page, static = _make_page(selection, given["template"], given), given["static"]
     wanted: dict[Path, str | bytes]
     if ending is not None:
@@ -223,7 +223,7 @@ def _open_page(path: Path) -> None:
 
 
 def _find_ending(output: Path) -> Extension | None:
-    """The kind of file, None for a folder. Raises UsageError for a kind there is none of."""
+    """Find the file's format; None for a folder. Raises UsageError for an unknown format."""
     from cnnbench.report.report_files import EXTENSIONS
 
     suffix = output.suffix.removeprefix(".").lower()
@@ -235,7 +235,7 @@ def _find_ending(output: Path) -> Extension | None:
 
 
 def _split_at_marks(target: Path) -> tuple[str, str]:
-    """Split the Markdown page at its two marks, which stay. Raises UsageError where they are not there exactly once."""
+    """Split the Markdown page at its two marks, which stay. Raises UsageError unless each is there exactly once."""
     parts = re.split(
         rf"(?m)^({re.escape(TABLE_BEGIN)}.*-->\n|{re.escape(TABLE_END)}$)", target.read_text(encoding="utf-8")
     )
@@ -245,7 +245,7 @@ def _split_at_marks(target: Path) -> tuple[str, str]:
 
 
 def _print_stale(root: Path | None, wanted: Mapping[Path, str | bytes]) -> ExitCode:
-    """Print which files on disk are not what they would be, and why; returns the exit code."""
+    """Print which files on disk are out of date, and why; return the exit code."""
     from cnnbench.report import report_files
 
     inside = {} if root is None else {str(p.relative_to(root)): c for p, c in wanted.items() if p.is_relative_to(root)}
@@ -275,8 +275,9 @@ def _write_files(root: Path | None, wanted: Mapping[Path, str | bytes]) -> None:
 
 
 def _make_page(selection: Selection, template: str, given: OptionValues) -> Page:
-    """Make the page of these results, or of two sides. Raises UsageError, LedgerError, and ComparisonError where nothing can be
-    divided.
+    """Make the page of these results, or of two sides.
+
+    Raises UsageError, LedgerError, and ComparisonError if nothing can be divided.
     """
     from cnnbench.report import sections
     from cnnbench.report.charts import chart_data
@@ -302,7 +303,7 @@ def _make_page(selection: Selection, template: str, given: OptionValues) -> Page
 
 
 def _parse_prices(given: Sequence[str]) -> tuple[Price, ...]:
-    """`2.5` or `box/cuda:0=2.5`. Raises UsageError for anything else."""
+    """Parse `2.5` or `box/cuda:0=2.5`. Raises UsageError for anything else."""
     from cnnbench.report.sections import Price
 
     found = []
@@ -346,7 +347,7 @@ def compare(base: str, new: str, results: Path | None, tolerance: float, destina
 
 
 def compare_sides(base: LoadedResults, new: LoadedResults, tolerance: float) -> Report:
-    """The report of two sides found. Raises ComparisonError where nothing can be divided."""
+    """Make the report of two sides. Raises ComparisonError if nothing can be divided."""
     from cnnbench.report import comparison
 
     return comparison.build(

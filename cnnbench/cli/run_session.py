@@ -1,12 +1,14 @@
-"""What `cnnbench run` does: suites, machine and options to a plan, its ledger, its measuring, and what is said around it.
+"""What `cnnbench run` does: suites, machine and options to a plan, its ledger, its measuring, and the messages around
+it.
 
-The table goes to standard output, the rest to standard error. What a run left behind is read from its ledger, so the last
-word is what is on disk, after Ctrl-C too.
+The table goes to standard output, the rest to standard error. A run's results are read from its ledger, so the last
+lines report what is on disk, after Ctrl-C too.
 
 On several machines the first runs the plan and writes the ledger, the others take part in its jobs of ranks. Every
-machine is given the same suites, options and seed, so all make the same plan and meet job by job. Two that plan different jobs
-never meet: each job's meeting has a name of its own, and who waits in vain gets a typed timeout. After one that did not come
-about two machines may be a job apart for good, so each of them starts no further job on several.
+machine gets the same suites, options and seed, so all make the same plan and rendezvous job by job. Machines with
+different plans never meet: each job's rendezvous has its own name, and a machine that waits in vain gets a typed
+timeout. After a failed rendezvous two machines may stay one job apart, so each of them starts no further job on several
+machines.
 """
 
 from __future__ import annotations
@@ -53,13 +55,13 @@ PLAN_OPTIONS = ("name_filter", "repeats", "threads", "project", "copies", "nodes
 SHAPING_OPTIONS = ("device", *PLAN_OPTIONS, "energy", "timeout", "no_progress")
 """Options that shape a run, which its header keeps."""
 OPTIONS_TO_REPEAT = ("settings", "sweeps", "warmup", "data_dir", "timeout", "energy", "no_progress", "tensorboard")
-"""Options that the command to resume must have again: they make the suite, or hold for the processes and not for the plan."""
+"""Options that the command to resume must repeat: they make the suite, or apply to the processes and not to the plan."""
 MAX_LISTED_FAILURES = 8
 INDENT = 10
 
 
 class OpenedRun(NamedTuple):
-    """A run about to be measured: its ledger, open; its header; what is to be done; what holds for every worker."""
+    """A run about to be measured: its open ledger; its header; the jobs to do; the options of every worker."""
 
     writer: store.Writer
     header: RunHeader
@@ -68,7 +70,7 @@ class OpenedRun(NamedTuple):
 
 
 def run_suites(context: click.Context) -> ExitCode:
-    """Plan the suites' jobs, measure them and print what came of it; return whether every job ended well."""
+    """Plan the suites' jobs, measure them and print the results; return whether every job ended well."""
     options, console = context.params, make_console()
     dry_run = options["dry_run"]
     rendezvous = _find_rendezvous(options)
@@ -78,7 +80,7 @@ def run_suites(context: click.Context) -> ExitCode:
     loaded = [load_suite(find_suite(name), overrides) for name in options["suites"]]
     if options["tensorboard"] is not None:
         found = importlib.util.find_spec("tensorboard")
-        if found is None or found.origin is None:  # without origin: a mere folder of that name on the path
+        if found is None or found.origin is None:  # without origin: only a folder of that name on the path
             raise UsageError(
                 "--tensorboard needs the package tensorboard, which is not installed: pip install tensorboard"
             )
@@ -110,7 +112,7 @@ def _read_overrides(options: OptionValues) -> Overrides:
 
 
 def _find_rendezvous(options: OptionValues) -> Rendezvous | None:
-    """Where the machines meet; None of one alone. Raises UsageError for options that do not make a meeting."""
+    """Find where the machines rendezvous; None for one machine. Raises UsageError for options that do not fit."""
     nodes, rank, endpoint = options["nodes"], options["node_rank"], options["rdzv"]
     if nodes == 1:
         if rank or endpoint:
@@ -133,7 +135,7 @@ def _find_rendezvous(options: OptionValues) -> Rendezvous | None:
 def _reopen_run(
     loaded: Sequence[Suite], inventory: Inventory, options: OptionValues, console: Console, mnist_source: MnistSource
 ) -> OpenedRun:
-    """The rest of an old run. Raises UsageError where a workload is another now than when it was planned."""
+    """Reopen an old run for its remaining jobs. Raises UsageError if a workload has changed since it was planned."""
     digests = {suite.name: suite.digest for suite in loaded}
     found = runner.find_unfinished(options["results"], inventory.machine.id, digests, options["run_id"])
     writer, ledger = store.reopen(found.path)
@@ -157,7 +159,7 @@ def _reopen_run(
 def _make_header(
     loaded: Sequence[Suite], inventory: Inventory, options: OptionValues, mnist_source: MnistSource
 ) -> RunHeader:
-    """The plan and all it rests on. Raises UsageError where it is not clear which seed that is."""
+    """Make the header: the plan and all it depends on. Raises UsageError if the seed is not clear."""
     seed, named = options["seed"], {suite.seed for suite in loaded if suite.seed is not None}
     if seed is None:
         if options["nodes"] > 1 and not named:
@@ -198,7 +200,7 @@ def _make_header(
 
 
 def _make_launch_options(options: OptionValues, data_dir: Path | None, rendezvous: Rendezvous | None) -> LaunchOptions:
-    """What holds for every worker of this command; one that meets others may be silent until they have met, too."""
+    """Make the options of every worker of this command; the hang limit includes the time of a rendezvous."""
     return LaunchOptions(
         data_dir=data_dir,
         rendezvous=rendezvous,
@@ -210,7 +212,7 @@ def _make_launch_options(options: OptionValues, data_dir: Path | None, rendezvou
 
 
 def _print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
-    """The plan on standard output, a line a job, or as JSON."""
+    """Print the plan on standard output, one line per job, or as JSON."""
     if as_json:
         output.print_json([job.model_dump() for job in plan])
         return
@@ -226,23 +228,23 @@ def _print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
 
 
 def _run_and_report(context: click.Context, opened: OpenedRun, console: Console) -> ExitCode:
-    """Measure, and print what came of it, interrupted or not."""
+    """Measure, and print the results, interrupted or not."""
     verbosity, path, began = verbosity_of(context), opened.writer.path, time.monotonic()
     try:
         with opened.writer:
             records = _measure(opened, context.params, console, verbosity)
     except (KeyboardInterrupt, LedgerError):
-        with contextlib.suppress(LedgerError):  # a ledger that cannot even be read has said so already
+        with contextlib.suppress(LedgerError):  # a ledger that cannot be read was reported already
             _print_summary(console, context, path, time.monotonic() - began, None)
         raise
-    seconds = time.monotonic() - began  # what follows is not the run's time
+    seconds = time.monotonic() - began  # the rest is not the run's time
     _print_summary(console, context, path, seconds, _report_run(path, context.params, verbosity))
     well = [record.outcome.status for record in records] == ["ok"] * len(opened.todo)
     return ExitCode.DONE if well else ExitCode.JOB_FAILED
 
 
 def _measure(opened: OpenedRun, options: OptionValues, console: Console, verbosity: int) -> tuple[Record, ...]:
-    """Announce the machine, the software, the plan and the ledger, and measure what is to be done."""
+    """Announce the machine, the software, the plan and the ledger, and measure the jobs to do."""
     header, todo = opened.header, opened.todo
     if verbosity >= 0:
         names = ", ".join(sorted({f"{device.id} ({device.name})" for device in header.machine.devices}))
@@ -266,7 +268,7 @@ def _measure(opened: OpenedRun, options: OptionValues, console: Console, verbosi
 
 
 def _report_run(path: Path, options: OptionValues, verbosity: int) -> tuple[str, ...]:
-    """Print this run on one screen and write the exports asked for, which are complete; returns the files written."""
+    """Print this run on one screen and write the exports, which are complete; return the files written."""
     selection = load_results.Selection(paths=(path,))
     found = read.make_report(selection)
     targets = {name: target for name in EXPORTS if (target := options[f"export_{name}"]) is not None}
@@ -288,9 +290,10 @@ def _report_run(path: Path, options: OptionValues, verbosity: int) -> tuple[str,
 def _print_summary(
     console: Console, context: click.Context, path: Path, seconds: float, exported: Sequence[str] | None
 ) -> None:
-    """How many jobs went how, what is saved and where, how to go on; quiet says only how to, where jobs are left.
+    """Print the counts of outcomes, what is saved and where, and how to resume; with quiet only the latter, if jobs are
+    left.
 
-    `exported` are the files written besides; None where the run was interrupted.
+    `exported` are the other files written; None if the run was interrupted.
     """
     ledger = store.load(path)
     plan, records, options = ledger.header.plan, ledger.records, context.params
@@ -332,7 +335,7 @@ def _print_summary(
 
 
 def _make_resume_command(context: click.Context) -> str:
-    """The command that goes on with this run."""
+    """Make the command that resumes this run."""
     aside = context.find_root().get_parameter_source("no_settings") is ParameterSource.COMMANDLINE
     words = [
         "cnnbench",
@@ -353,7 +356,7 @@ def _make_resume_command(context: click.Context) -> str:
 
 
 def _print_line(console: Console, what: str, text: str, style: str = "") -> None:
-    """`what      text`, wrapped below itself where the terminal is narrow."""
+    """Print `what      text`, wrapped below itself on a narrow terminal."""
     wrapped = wrap_indented(console, Text(text, style=style), INDENT, before=INDENT)
     console.print(Text(f"{what:<{INDENT}}") + wrapped)
 
@@ -364,9 +367,7 @@ def _print_line(console: Console, what: str, text: str, style: str = "") -> None
 def _run_secondary_node(
     header: RunHeader, launch_options: LaunchOptions, rendezvous: Rendezvous, nodes: int, console: Console
 ) -> ExitCode:
-    """Do this machine's part of every job that is on several, until a meeting fails; nothing is recorded here, for machine 0
-    records it all.
-    """
+    """Do this machine's part of all jobs on several machines, until a rendezvous fails; machine 0 records them."""
     todo = list(jobs_after_local(runner.list_pending_jobs(header, ())))
     name, failed, timeout = name_plan(header.plan), 0, launch_options.timeout_seconds
     console.print(f"machine {rendezvous.node_rank} of {nodes}, {len(todo)} jobs; machine 0 records them")
@@ -391,7 +392,7 @@ def _run_secondary_node(
 
 
 def jobs_after_local(plan: Iterable[runner.PendingJob]) -> Iterator[tuple[runner.PendingJob, int]]:
-    """The jobs on several machines, each with how many machine 0 does alone before it: the others sit through those."""
+    """Yield the jobs on several machines, each with how many machine 0 does alone before it, while the others wait."""
     alone = 0
     for item in plan:
         if item.job.nodes == 1:

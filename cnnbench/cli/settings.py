@@ -1,4 +1,4 @@
-"""Settings: options written down once, in `cnnbench.toml` or under `[tool.cnnbench]` of a pyproject.toml, the nearest upward.
+"""Settings: options stored in `cnnbench.toml` or under `[tool.cnnbench]` of a pyproject.toml, the nearest upward.
 
 ```toml
 results = "measured"                  # of every command that has a results directory
@@ -8,8 +8,8 @@ device = "cpu"
 blocks = 40
 ```
 
-Keys are the long names of a command's options, with - or _; a relative path is relative to the file. What there is to
-set is asked of the commands themselves. They become click's `default_map`, so a flag beats its environment variable,
+Keys are the long names of a command's options, with - or _; a relative path is relative to the file. The commands
+themselves declare what can be set. They become click's `default_map`, so a flag beats its environment variable,
 which beats the settings, which beat the default. A file is read when the first option asks for its default: help and
 version never fail for a mistake in it, and all its mistakes are one error.
 """
@@ -31,12 +31,12 @@ from cnnbench.plain_text import format_value, suggest_choices, suggest_nearest
 FILE, PROJECT = "cnnbench.toml", "pyproject.toml"
 RESULTS = "results"
 RESULTS_VARIABLE = "CNNBENCH_RESULTS"
-"""An option that this variable gives is a command's results directory."""
+"""Environment variable that names a command's results directory."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A file's settings, checked: values by parameter under each command, results directory; nothing where there is no file."""
+    """A file's settings, checked: values by parameter under each command, results directory; empty without a file."""
 
     path: Path | None = None
     results: Path | None = None
@@ -44,7 +44,7 @@ class Settings:
 
 
 class SettingsDefaults(Mapping[str, Any]):
-    """What click asks for an option's default: the settings of one command, read when the first option asks.
+    """A command's settings, where click looks up an option's default, read when the first option asks.
 
     `names` are the command's path, such as `("data", "fetch")`.
     """
@@ -70,7 +70,7 @@ class SettingsDefaults(Mapping[str, Any]):
         return sum(1 for _ in self)
 
     def settings(self) -> Settings:
-        """The settings. Raises UsageError for a file with mistakes; help, which only shows defaults, goes on without it."""
+        """Return the settings. Raises UsageError for a file with mistakes, except for the defaults in help."""
         try:
             return self._read()
         except UsageError:
@@ -80,12 +80,12 @@ class SettingsDefaults(Mapping[str, Any]):
 
 
 def make_defaults(root: click.Group) -> SettingsDefaults:
-    """The `default_map` of the whole command line, from the nearest settings at or above this folder; nothing is read yet."""
+    """Make the whole command line's `default_map` from the nearest settings upward; nothing is read yet."""
     return SettingsDefaults(root, functools.cache(lambda: load_settings(root, Path.cwd())))
 
 
 def results_directory() -> tuple[Path, Path] | None:
-    """The results directory of the settings of the command now running, and the file that names it."""
+    """Find the results directory in the running command's settings, and the file that names it."""
     context = click.get_current_context(silent=True)
     defaults: object = context and context.find_root().default_map
     settings = defaults.settings() if isinstance(defaults, SettingsDefaults) else Settings()
@@ -93,7 +93,7 @@ def results_directory() -> tuple[Path, Path] | None:
 
 
 def load_settings(root: click.Group, start: Path) -> Settings:
-    """The nearest settings at or above a folder, checked. Raises UsageError with every mistake in them, one a line."""
+    """Load and check the nearest settings at or above a folder. Raises UsageError with all mistakes, one per line."""
     for path in (folder / name for folder in (start, *start.parents) for name in (FILE, PROJECT)):
         if (table := _read_table(path)) is None:
             continue
@@ -111,7 +111,7 @@ def load_settings(root: click.Group, start: Path) -> Settings:
 
 
 def _read_table(path: Path) -> dict[str, Any] | None:
-    """The settings of a file; None where it is not there, or is a pyproject.toml that says nothing of cnnbench."""
+    """Read a file's settings; None if it does not exist, or is a pyproject.toml without a table for cnnbench."""
     if not path.is_file():
         return None
     import tomllib
@@ -134,7 +134,7 @@ _NO_SETTINGS_HINT = "`cnnbench --no-settings ...` leaves it aside"
 
 
 class _InvalidValue(Exception):
-    """A value that will not do; the text is read after `key value`."""
+    """A value that is not allowed; the text follows `key value`."""
 
 
 def _format_heading(heading: tuple[str, ...]) -> str:
@@ -149,7 +149,7 @@ def _check_command(
     problems: list[str],
     more: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """A command's values by parameter, a group's by command; `problems` gets every mistake, `more` is suggested too."""
+    """Check a command's values by parameter, a group's by command; add mistakes to `problems`, suggest `more` too."""
     place, values = _format_heading(heading), {}
     settable = () if more else _list_settable_options(command)  # the root's own options have no table
     if isinstance(command, click.Group):
@@ -188,12 +188,12 @@ def _check_command(
 
 
 def _list_settable_options(command: click.Command) -> tuple[click.Option, ...]:
-    """The options that settings may give: those whose value the command is handed."""
+    """List the options that settings may give: those whose value is passed to the command."""
     return tuple(each for each in command.params if isinstance(each, click.Option) and each.expose_value)
 
 
 def _convert_value(option: click.Option, value: Any, folder: Path) -> Any:
-    """The value as click takes it. Raises _InvalidValue."""
+    """Convert the value to what click takes. Raises _InvalidValue."""
     if not option.multiple and option.nargs == 1:
         return _convert_single_value(option, value, folder)
     if not isinstance(value, list):
@@ -230,5 +230,5 @@ def _convert_single_value(option: click.Option, value: Any, folder: Path) -> Any
 
 
 def _resolve_path(text: str, folder: Path) -> str:
-    """A path as seen from the settings' folder; `-`, standard output, stays."""
+    """Resolve a path relative to the settings' folder; `-`, standard output, stays."""
     return text if text == "-" else str(folder / Path(text).expanduser())

@@ -32,7 +32,7 @@ SCHEMAS = {
     "record": "cnnbench.schema:Record",
     "run": "cnnbench.schema:RunHeader",
 }
-"""What is written by that name, as `module:attribute`."""
+"""The model of each kind of file, as `module:attribute`."""
 
 
 @click.command
@@ -68,7 +68,7 @@ def validate(suites: tuple[str, ...], as_json: bool) -> None:
 
     results: list[dict[str, Any]] = []
     for name in suites:
-        workloads.forget_files()  # each suite by itself: two may have files with a workload of one name
+        workloads.forget_files()  # each suite alone: two may have files with a workload of one name
         try:
             results.append({"suite": name, "ok": True, **_describe_suite(load_suite(find_suite(name))), "errors": []})
         except SuiteError as error:
@@ -112,7 +112,7 @@ def _describe_workload(workload: Workload) -> dict[str, Any]:
 
 
 def _format_size(entry: dict[str, Any]) -> str:
-    """Return `3 jobs on the CPU, 3 on each GPU, each 3 times` of a suite, a network's parameters and FLOPs, nothing of a GEMM."""
+    """Describe a suite as `3 jobs on the CPU, 3 on each GPU, each 3 times`, a network by parameters and FLOPs."""
     if "cells" in entry:
         cells, rounds = entry["cells"], entry["repeats"]
         jobs, times = "job" if cells["cpu"] == 1 else "jobs", "once" if rounds == 1 else f"{rounds} times"

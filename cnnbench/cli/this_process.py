@@ -1,6 +1,6 @@
-"""What a command that measures needs of its own process: its machine, a console, an orderly end, and which MNIST it trains on.
+"""What a command that measures needs in its process: the machine, a console, an orderly end, and the MNIST to train on.
 
-MNIST is named by flag, environment or settings, else it is the user's cache, downloaded where it is nowhere.
+MNIST is named by flag, environment or settings, else it is in the user's cache, downloaded if necessary.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ if TYPE_CHECKING:
 
 
 def find_inventory() -> Inventory:
-    """This machine, and the devices that this process may see. Raises DeviceError where torch cannot be asked."""
+    """Find this machine and the devices that this process may see. Raises DeviceError if torch does not start."""
     from cnnbench.machine.inventory import take_inventory
 
     return take_inventory(visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def make_console() -> Console:
-    """A console on standard error, since standard output is for results; it prints every text as it is."""
+    """Make a console on standard error, since standard output is for results; it prints every text as it is."""
     from rich.console import Console
 
     return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def interrupt_on_sigterm() -> None:
-    """Let SIGTERM end a measurement as Ctrl-C does, with what was measured saved."""
+    """Let SIGTERM end a measurement as Ctrl-C does, with all records saved."""
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def find_data_cache() -> Path:
-    """Where MNIST is kept for this user; other caches of cnnbench are beside it."""
+    """Return the path of MNIST in the user's cache; other caches of cnnbench are beside it."""
     from cnnbench.data import default_cache_dir
 
     return default_cache_dir(os.environ)
 
 
 def find_named(context: click.Context) -> MnistDirectory | None:
-    """The value of `options.DATA_DIR` with who named it: flag, CNNBENCH_DATA or settings; None where nobody did."""
+    """Find the value of `options.DATA_DIR` and its origin: flag, CNNBENCH_DATA or settings; None without a value."""
     from cnnbench.data import MnistDirectory
 
     data_dir, source = context.params["data_dir"], context.get_parameter_source("data_dir")
@@ -61,18 +61,18 @@ def find_named(context: click.Context) -> MnistDirectory | None:
 
 
 class MnistSource:
-    """Which digits this run trains on: asked at most once, when the plan first needs any."""
+    """The digits that this run trains on, resolved at most once, when the plan first needs them."""
 
     def __init__(self, context: click.Context, console: Console, *, download: bool = True) -> None:
         self._named, self._console, self._download = find_named(context), console, download
         self._resolved: ResolvedData | None = None
 
     def kind(self) -> DataKind:
-        """For a suite's `data = "auto"`: MNIST where it is or can be had, else synthetic, said loudly."""
+        """Choose the digits for a suite's `data = "auto"`: MNIST if possible, else synthetic ones with a note."""
         return (self._resolved or self._resolve("auto")).kind
 
     def directory_for(self, plan: Sequence[Job]) -> Path | None:
-        """Where the plan's MNIST lies; None where it trains on none. Raises DataError where it is not to be had."""
+        """Find the plan's MNIST directory; None if it needs no MNIST. Raises DataError if it is not available."""
         if not any(job.data == "mnist" for job in plan):
             return None
         known = self._resolved
@@ -96,7 +96,7 @@ class MnistSource:
 
 @contextmanager
 def show_download(console: Console, *, quiet: bool = False) -> Iterator[OnDownloadProgress]:
-    """An `on_progress` for `fetch` and `resolve`: bars on a terminal, elsewhere a line a file, quiet nothing."""
+    """Make an `on_progress` for `fetch` and `resolve`: bars on a terminal, else one line per file, quiet nothing."""
     if quiet:
         yield lambda name, done_bytes, total_bytes: None
     elif console.is_terminal:

@@ -1,4 +1,4 @@
-"""The options -v and -q, which every command takes before and after its name: how often they were given, added up."""
+"""The options -v and -q, which every command takes before and after its name: how often they were given in all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SAY_LESS = "Say only what went wrong."
 
 
 def verbosity(context: click.Context) -> int:
-    """Return how often -v was given less how often -q."""
+    """Return how often -v was given, minus how often -q."""
     parameters = context.find_root().params
     return int(parameters.get("verbose") or 0) - int(parameters.get("quiet") or 0)
 

@@ -1,11 +1,11 @@
-"""The digits: which ones a run uses, and the arrays a worker trains and tests on, verified, in the split its job names.
+"""MNIST digits: which ones a run uses, and the verified arrays that a worker trains and tests on, in its job's split.
 
 The command line asks `resolve` once which digits a run uses; each worker then calls `load` with the answer and gets
 verified uint8 arrays. Nothing here prints or reads an environment variable, and numpy is the only heavy import.
 
-Digits are looked for in the directories in order, else downloaded, else it is said loudly that they are drawn. What was named
-on purpose (`--data-dir`, `CNNBENCH_DATA`, settings) must hold MNIST; only the user's cache may be empty. A wrong file is an
-error wherever it lies: nothing falls back from it.
+Digits are looked for in the directories in order, else downloaded; else synthetic digits replace them, and a note says
+so. A directory named on purpose (`--data-dir`, `CNNBENCH_DATA`, settings) must hold MNIST; only the user's cache may be
+empty. A wrong file is an error in every directory: nothing falls back from it.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class ResolvedData:
 
 
 def default_cache_dir(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
-    """Where downloads go: `cnnbench/mnist` in XDG_CACHE_HOME, else in ~/Library/Caches (macOS) or ~/.cache.
+    """Choose where downloads go: `cnnbench/mnist` in XDG_CACHE_HOME, else ~/Library/Caches (macOS) or ~/.cache.
 
-    A relative XDG_CACHE_HOME is ignored, as the XDG Base Directory Specification asks. DataError without a home.
+    A relative XDG_CACHE_HOME is ignored, as the XDG Base Directory Specification asks. Raises DataError without a home.
     """
     cache = Path(environ.get("XDG_CACHE_HOME") or ".")
     if not cache.is_absolute():
@@ -69,7 +69,7 @@ def default_cache_dir(environ: Mapping[str, str], platform: str = sys.platform) 
 
 
 def find(place: MnistDirectory) -> MnistDirectory | None:
-    """The directory, if it holds MNIST, all four files verified; None for a cache that lacks some.
+    """Verify all four files of MNIST in the directory and return it; None for a cache that lacks some.
 
     Raises DataError where a directory that was named lacks a file, and where a file is wrong.
     """
@@ -94,10 +94,10 @@ def resolve(
     on_progress: OnDownloadProgress | None = None,
     download: bool = True,
 ) -> ResolvedData:
-    """The digits to use: MNIST from the directory `named`, else from the cache, downloaded where it is not there; for `auto`
-    synthetic ones where it cannot be.
+    """Find the digits to use: MNIST from the directory `named`, else from the cache, downloaded if it is missing.
 
-    `synthetic` looks nowhere. Raises DataError as `find`, and for `mnist` DataUnavailableError where it cannot be had.
+    `auto` falls back on synthetic digits if the download fails; `synthetic` looks nowhere. Raises what `find` raises,
+    and DataUnavailableError for `mnist` that cannot be downloaded.
     """
     if kind == "synthetic":
         return ResolvedData("synthetic", None)
@@ -107,12 +107,12 @@ def resolve(
     if not download:
         if kind == "mnist":
             raise DataUnavailableError(
-                f"{cache_dir}: MNIST is not there and was not to be downloaded; "
+                f"{cache_dir}: MNIST is not there, and the download was not allowed; "
                 "run `cnnbench data fetch`, or name a directory that holds it with --data-dir"
             )
         note = (
-            f"MNIST is not in {cache_dir} and nothing is downloaded for a plan, so it is shown with SYNTHETIC digits; a run "
-            "downloads MNIST first (so does `cnnbench data fetch`), and trains on synthetic digits only where it cannot."
+            f"MNIST is not in {cache_dir} and a plan downloads nothing, so it is shown with SYNTHETIC digits; a run "
+            "downloads MNIST first (as `cnnbench data fetch` does), and trains on synthetic digits only if that fails."
         )
         return ResolvedData("synthetic", None, note)
     try:
@@ -121,7 +121,7 @@ def resolve(
         if kind == "mnist":
             raise
         lost = "so this run trains on SYNTHETIC digits: times are comparable, accuracies are not."
-        return ResolvedData("synthetic", None, f"MNIST could not be had, {lost} Reason: {error}")
+        return ResolvedData("synthetic", None, f"MNIST is not available, {lost} Reason: {error}")
     return ResolvedData("mnist", cache_dir)
 
 
@@ -132,7 +132,7 @@ for validation and the lecture never trained on; the other 55,000 were `mnist.tr
 
 @dataclass(frozen=True)
 class Dataset:
-    """Digits as they came: grey values 0 to 255, not scaled. `source` is a directory, or says that they were drawn.
+    """Digits as stored, grey values 0 to 255. `source` is a directory, or names the synthetic digits' version.
 
     Images are uint8 (n, 28, 28), labels uint8 (n,); n is 55,000 or 60,000 for training by the split, 10,000 for test.
     """
@@ -146,7 +146,7 @@ class Dataset:
 
 
 def load(kind: DataKind, split: Split, directory: Path | None) -> Dataset:
-    """MNIST out of the directory, every file verified, or procedural digits (the directory is not looked at).
+    """Read MNIST from the directory, every file verified, or draw procedural digits (the directory is not read).
 
     Takes 0.4 s for MNIST, 0.9 s for synthetic digits. Raises DataError for a file that is missing or wrong, for MNIST
     without a directory, and for a kind or split that is not one of these.
@@ -174,7 +174,7 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def write_decompressed(dataset: Dataset) -> IO[bytes]:
-    """The verified digits, decompressed, in a file without a name that goes with the process: what `read_decompressed` reads."""
+    """Write the verified digits, decompressed, into an unnamed temporary file for `read_decompressed`."""
     file = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process lives
     for name in ARRAYS:
         np.save(file, getattr(dataset, name), allow_pickle=False)
@@ -183,7 +183,7 @@ def write_decompressed(dataset: Dataset) -> IO[bytes]:
 
 
 def read_decompressed(file: IO[bytes], like: Dataset) -> Dataset:
-    """The digits that `write_decompressed` wrote of `like`, read from the file's beginning."""
+    """Read the digits that `write_decompressed` wrote from `like`, from the file's beginning."""
     file.seek(0)
     content = io.BytesIO(file.read())
     arrays = {name: np.load(content, allow_pickle=False) for name in ARRAYS}

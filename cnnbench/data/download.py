@@ -1,4 +1,4 @@
-"""Getting MNIST: four gzipped files from public mirrors into a directory, each verified by contents before it is kept.
+"""The download of MNIST: four gzipped files from public mirrors, each verified by contents before it is kept.
 
 A file that is already there and right is left alone, one that is there and wrong is never overwritten (Fashion-MNIST
 has the same file names). A download goes to a temporary file in the same directory, is verified, and only then takes
@@ -31,15 +31,15 @@ MIRRORS = (
 ROUNDS = 2
 """Times each mirror is tried for a file."""
 ANSWER_SECONDS = 4.0
-"""For a mirror to answer, name lookup and every address included, and for each read after that. A firewall that
-swallows packets costs 2 rounds x 2 mirrors x 4 s + 1 s pause = 17 s."""
+"""Limit for a mirror to answer, name lookup and every address included, and for each read after that. A firewall that
+drops packets costs 2 rounds x 2 mirrors x 4 s + 1 s pause = 17 s."""
 PAUSE_SECONDS = 1.0
 LARGEST_BYTES = 1 << 24
-"""Of an archive. The largest true one has 9.9 MB; whatever serves more is not a mirror."""
+"""Limit on an archive. The largest true one has 9.9 MB; a server that sends more is not a mirror."""
 
 
 class DataUnavailableError(DataError):
-    """MNIST is not on this machine and could not be brought to it; nothing that was found is wrong."""
+    """MNIST is not on this machine and could not be downloaded; no file that was found is wrong."""
 
 
 Opener = Callable[[str, float], HTTPResponse]
@@ -49,7 +49,7 @@ OnDownloadProgress = Callable[[str, int, int | None], None]
 
 
 def open_url(url: str, timeout_seconds: float) -> HTTPResponse:
-    """The default opener: urllib, with the proxies that its documentation names."""
+    """Open the URL with urllib and the proxies that its documentation names: the default opener."""
     request = urllib.request.Request(url, headers={"User-Agent": "cnnbench"})
     response: HTTPResponse = urllib.request.urlopen(request, timeout=timeout_seconds)
     return response
@@ -63,9 +63,9 @@ def fetch(
     opener: Opener = open_url,
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Bring the files that the directory lacks; afterwards it holds MNIST, verified.
+    """Download the files that the directory lacks; afterwards it holds MNIST, verified.
 
-    Raises DataUnavailableError where no mirror gives a file (after 17 s where nothing answers; there is no limit while
+    Raises DataUnavailableError if no mirror serves a file (after 17 s where nothing answers; there is no limit while
     bytes flow) or the directory cannot be written, DataError where a file already there is not MNIST's.
     """
     progress = on_progress or (lambda name, done_bytes, total_bytes: None)
@@ -82,7 +82,7 @@ def fetch(
             _fetch_file(directory, file, progress, mirrors, opener, pause)
     except OSError as error:
         raise DataUnavailableError(
-            f"{directory}: MNIST cannot be kept here ({error.strerror or error}); "
+            f"{directory}: MNIST cannot be stored here ({error.strerror or error}); "
             "name a directory that can be written with --data-dir"
         ) from error
 
@@ -121,7 +121,7 @@ class _MirrorError(Exception):
 
 
 def _download(url: str, name: str, partial: Path, on_progress: OnDownloadProgress, opener: Opener) -> None:
-    """Write what the URL gives. Raises _MirrorError for whatever the network or the mirror did."""
+    """Write what the URL serves. Raises _MirrorError for every failure of the network or the mirror."""
     done_bytes = 0
     with partial.open("xb") as archive, contextlib.closing(_open_in_time(opener, url)) as response:
         length = response.headers.get("Content-Length") or ""
@@ -136,10 +136,10 @@ def _download(url: str, name: str, partial: Path, on_progress: OnDownloadProgres
 
 
 def _open_in_time(opener: Opener, url: str) -> HTTPResponse:
-    """The response, or _MirrorError after `ANSWER_SECONDS`.
+    """Open the URL and return the response. Raises _MirrorError after `ANSWER_SECONDS`.
 
-    A socket's timeout does not cover the name lookup and counts anew for each address of a name, so the opener runs in
-    a thread that is left behind when it is late; a response that comes after all is closed.
+    A socket's timeout does not cover the name lookup and starts again for each address of a name, so the opener runs in
+    a thread that is abandoned when it is late; a late response is closed.
     """
     answer: queue.SimpleQueue[HTTPResponse | Exception] = queue.SimpleQueue()
     late = threading.Event()

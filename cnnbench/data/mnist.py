@@ -1,7 +1,7 @@
-"""MNIST's four IDX files: what each must hold, and reading one so that nothing but MNIST comes out.
+"""MNIST's four IDX files: what each must hold, and a reader that accepts nothing else.
 
-A directory holds the files plain or gzipped, under their usual names. What leaves is the array of one file, after its
-size, its header and the SHA-256 of its decompressed contents were checked, in that order, so that a message can say
+A directory holds the files plain or gzipped, under their usual names. The reader returns the array of one file after it
+checked its size, its header and the SHA-256 of its decompressed contents, in that order, so that a message can say
 what is wrong. The archive is not checked: the same contents are in circulation in different gzip wrappers.
 """
 
@@ -60,9 +60,9 @@ FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
 
 
 def locate_file(directory: Path, file: IdxFile) -> Path | None:
-    """Where the file lies in the directory, plain before gzipped; None where neither is there.
+    """Find the file in the directory, plain before gzipped; None if it has neither.
 
-    Raises DataError where the directory cannot be looked into, or is no directory.
+    Raises DataError for a directory that cannot be read, or a path that is not a directory.
     """
     try:
         if directory.exists() and not directory.is_dir():
@@ -76,7 +76,7 @@ def locate_file(directory: Path, file: IdxFile) -> Path | None:
 
 
 def read_file(directory: Path, file: IdxFile) -> bytes:
-    """The verified contents of the file, header included.
+    """Read and verify the contents of the file, header included.
 
     Raises DataError, naming file and remedy, for a file that is missing, unreadable, truncated, or not MNIST's.
     """
@@ -87,7 +87,7 @@ def read_file(directory: Path, file: IdxFile) -> bytes:
 
 
 def read_verified(path: Path, file: IdxFile) -> bytes:
-    """The verified contents of the file at this path, decompressed where its name ends in `.gz`; DataError as above."""
+    """Read and verify the file at this path, decompressed if its name ends in `.gz`; raises as `read_file`."""
     try:
         with path.open("rb") as stored:
             plain = gzip.GzipFile(fileobj=stored) if path.suffix == ".gz" else stored
@@ -103,17 +103,17 @@ def read_verified(path: Path, file: IdxFile) -> bytes:
 
 
 def parse(contents: bytes, file: IdxFile) -> npt.NDArray[np.uint8]:
-    """The array of verified contents: uint8, a read-only view."""
+    """View verified contents as a read-only uint8 array of the file's shape."""
     return np.frombuffer(contents, dtype=np.uint8, offset=len(file.header_bytes)).reshape(file.shape)
 
 
 def remedy(directory: Path) -> str:
-    """What a person types to get the files into the directory."""
+    """Describe the command that downloads the files into the directory."""
     return f"run `cnnbench data fetch --data-dir {directory}`"
 
 
 def _find_fault(file: IdxFile, contents: bytes) -> str:
-    """What is wrong with the contents; empty where nothing is."""
+    """Describe what is wrong with the contents; empty if they are right."""
     header = file.header_bytes
     if not contents:
         return "is empty"

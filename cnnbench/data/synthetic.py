@@ -1,7 +1,7 @@
-"""Procedural handwriting: ten classes of 28x28 digits drawn by arithmetic, for a machine that cannot get MNIST.
+"""Procedural handwriting: ten classes of 28x28 digits drawn by arithmetic, for a machine without MNIST.
 
 Each digit is one of a few hand-made stroke drawings (`GLYPHS`), its points jittered, then scaled, slanted, turned and
-shifted, drawn as a Catmull-Rom spline with a pen of random width, and speckled. What enters is a seed, what leaves are
+shifted, drawn as a Catmull-Rom spline with a pen of random width, and speckled. A seed gives
 arrays of MNIST's shapes. A network trained on them does the same work per image as on MNIST; its accuracy is not
 comparable to an accuracy on MNIST, so every record and table says `synthetic`.
 
@@ -71,20 +71,20 @@ GLYPHS = (
         ("73,22 52,2 28,14 26,38 48,50 70,38 74,18", "74,18 76,52 66,88 45,99 24,92"),
     ),
 )
-"""For each class its drawings, each a tuple of strokes, each stroke its control points "x,y" in hundredths of a box of
+"""Drawings of each class. A drawing is a tuple of strokes, a stroke its control points "x,y" in hundredths of a box of
 side 1, x to the right and y down."""
 
 _TRAIN, _TEST = 0, 1
 """Numbers of the two random streams; a seed sequence keeps them independent."""
 
 _CHUNK = 250
-"""Images drawn at a time, each chunk with random numbers of its own. 250 canvases of 34 x 34 float64 are 2.3 MB and
+"""Images drawn at a time, each chunk from a separate random stream. 250 canvases of 34 x 34 float64 are 2.3 MB and
 stay in the cache: 70,000 digits take 0.8 s on one core of a virtual Xeon, and 1.8 s with chunks of 500."""
 
 _BOX = 20.0
 """Side of a glyph's box in pixels before scaling, as MNIST's digits were fitted to 20 x 20."""
 _SPACING = 0.75
-"""Distance of the points put along a stroke in pixels; below the blur's deviation, so that a line shows no beads."""
+"""Distance in pixels between points along a stroke; below the blur's deviation, so that a line shows no beads."""
 _PASSES = 6
 """Sums of neighbours in each axis that blur the points: binomial, deviation sqrt(6) / 2 = 1.2 pixels."""
 _CANVAS = SIDE + _PASSES
@@ -106,9 +106,10 @@ class _Pen:
 
 
 def generate(seed: int = SEED, train: int = 60_000, test: int = 10_000) -> tuple[Bytes, Bytes, Bytes, Bytes]:
-    """Training images and labels, then test images and labels: uint8 of shapes (n, 28, 28) and (n,).
+    """Draw training images and labels, then test images and labels: uint8 of shapes (n, 28, 28) and (n,).
 
-    Training and test digits come from independent random streams of the seed. Fewer images are the first ones of more.
+    Training and test digits come from independent random streams of the seed. A smaller set is the beginning of a
+    larger one.
     """
     return (*_draw(seed, _TRAIN, train), *_draw(seed, _TEST, test))
 
@@ -131,7 +132,7 @@ def _draw(seed: int, stream: int, count: int) -> tuple[Bytes, Bytes]:
 
 
 def _place_controls(bits: np.random.PCG64, controls: Floats) -> tuple[Floats, Floats, Floats]:
-    """Where each digit's control points lie on the canvas, x and y of shape (n, controls), and its mean scale (n, 1).
+    """Place each digit's control points on the canvas: x and y (n, controls), and its mean scale (n, 1).
 
     Turns by up to 17 degrees, slants by up to 17 to the right and 9 to the left, scales 0.7 to 1.1, shifts 2 pixels.
     """
@@ -149,7 +150,7 @@ def _place_controls(bits: np.random.PCG64, controls: Floats) -> tuple[Floats, Fl
 
 
 def _splat(pen: _Pen, drawing: Ints, x: Floats, y: Floats, ink: Floats) -> npt.NDArray[np.float32]:
-    """Canvases (n, 34, 34) with each stroke point's ink shared among the four nearest pixels by distance."""
+    """Draw canvases (n, 34, 34), each stroke point's ink shared among the four nearest pixels by distance."""
     points = pen.points[drawing]
     image = np.repeat(np.arange(drawing.size), points)
     within = np.arange(image.size) - np.repeat(np.cumsum(points) - points, points)
@@ -177,7 +178,7 @@ def _splat(pen: _Pen, drawing: Ints, x: Floats, y: Floats, ink: Floats) -> npt.N
 
 
 def _blur(canvas: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The canvas under a binomial kernel of 7 x 7, shape (n, 28, 28): a line of ink 1 a pixel peaks at about 0.31."""
+    """Blur the canvas by a binomial kernel of 7 x 7 to (n, 28, 28): a line of ink 1 per pixel peaks at about 0.31."""
     for _ in range(_PASSES):
         canvas = canvas[:, 1:, :] + canvas[:, :-1, :]
     for _ in range(_PASSES):
@@ -186,10 +187,10 @@ def _blur(canvas: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _ink(bits: np.random.PCG64, density: npt.NDArray[np.float32]) -> Bytes:
-    """Pixels of a pen whose edge is where the blurred line falls below a threshold, under up to 90 of 255 of speckle.
+    """Ink the pixels where the blurred line exceeds a threshold, and add speckle of up to 90 of 255.
 
     The blurred line is 0.31 exp(-r^2 / (2 1.3^2)) at distance r: thresholds 0.25 to 0.1 are half-widths 0.8 to 2
-    pixels, and the slope there, 0.11 to 0.13 a pixel whatever the width, times 7 makes an edge of about one pixel.
+    pixels, and the slope there, 0.11 to 0.13 per pixel at every width, times 7 makes an edge of about one pixel.
     """
     threshold = _uniform(bits, 0.10, 0.25).astype(np.float32)[:, :, None]
     level = _uniform(bits, 0, 90).astype(np.float32)[:, :, None]
@@ -232,7 +233,7 @@ def _parse_stroke(text: str) -> Floats:
 
 
 def _stroke_table(stroke: Floats, start: int) -> tuple[Ints, Floats]:
-    """The four controls and weights, both (4, points), of points evenly along the stroke, `_SPACING` pixels apart."""
+    """Tabulate controls and weights, both (4, points), of points along the stroke, `_SPACING` pixels apart."""
     fine = 64 * (len(stroke) - 1)
     control, weight = _catmull_rom(np.arange(fine + 1) / 64, len(stroke))
     x, y = (sum((weight[k] * stroke[control[k], axis] for k in range(4)), np.zeros(fine + 1)) for axis in (0, 1))
@@ -247,7 +248,7 @@ def _stroke_table(stroke: Floats, start: int) -> tuple[Ints, Floats]:
 
 
 def _catmull_rom(position: Floats, controls: int) -> tuple[Ints, Floats]:
-    """Control numbers and weights, both (4, n), of a uniform Catmull-Rom spline (tension 1/2) with its ends doubled."""
+    """Compute controls and weights, both (4, n), of a uniform Catmull-Rom spline (tension 1/2) with doubled ends."""
     segment = np.minimum(position.astype(np.int64), controls - 2)
     t = position - segment
     weight = np.stack(

@@ -1,7 +1,7 @@
 """What a device vendor's file declares, and what every vendor's devices have in common.
 
 The rest of cnnbench never calls torch.cuda or torch.mps itself: `torch.accelerator`'s memory and synchronise calls raise
-on builds without an accelerator, so every such question goes to the attached device.
+on builds without an accelerator, so every such call goes to the attached device.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ class Attached:
         self.kind, self.device, self._library = kind, device, library
 
     def synchronize(self) -> None:
-        """Return when all queued work is done; nothing to do where work is never queued."""
+        """Wait until all queued work is done; do nothing on a device that never queues work."""
         self._library.synchronize()
 
     def reset_peaks(self) -> None:
-        """Begin new high-water marks of the allocator, what warm-up cached but no longer uses given back first."""
+        """Free what warm-up cached but no longer uses, then begin new high-water marks of the allocator."""
         self._library.empty_cache()
         self._library.reset_peak_memory_stats()
 
     def peaks(self) -> tuple[int | None, int | None]:
-        """Highest allocated and reserved bytes since `reset_peaks`; None where the device has no allocator of its own."""
+        """Read the highest allocated and reserved bytes since `reset_peaks`; None on a device without an allocator."""
         return self._library.max_memory_allocated(), self._library.max_memory_reserved()
 
     def allocated_bytes(self) -> int | None:
-        """Bytes the allocator has handed out now, by its own books: never synchronises, never asks the driver."""
+        """Read the bytes now allocated, by the allocator's own count: never synchronises, never asks the driver."""
         return int(self._library.memory_allocated())
 
 
 class Backend:
-    """One vendor. A file of `vendors/` declares one as `BACKEND`; defaults are those of a vendor that torch treats as CUDA."""
+    """One vendor, declared as `BACKEND` in a file of `vendors/`; defaults are for one that torch treats as CUDA."""
 
     kind: ClassVar[DeviceKind]
-    """In the ids of its devices, in torch's devices, and the name of torch's module for it."""
+    """Name in the ids of its devices and of torch's devices, and of torch's module for it."""
     other_kinds: ClassVar[tuple[DeviceKind, ...]] = ()
-    """Further kinds that its devices may be of."""
+    """Other kinds that its devices may be of."""
     word: ClassVar[str]
-    """What a message calls one of its devices."""
+    """Name of one of its devices in messages."""
     attached: ClassVar[type[Attached]] = Attached
     is_numbered: ClassVar[bool] = True
-    """Whether a machine may have several."""
+    """Whether a machine may have several of its devices."""
     exchange: ClassVar[str | None] = None
-    """torch's name of what exchanges gradients between several; None where none can."""
+    """torch's backend that exchanges gradients between several devices; None without one."""
     profiler_activity: ClassVar[str | None] = None
-    """torch's name of what its profiler records of a device; None where it sees the host alone."""
+    """torch's name of the profiler activity of its devices; None if the profiler sees the host alone."""
 
     def find(self) -> tuple[Device, ...]:
-        """The accelerators that torch can use, asked in a process of its own."""
+        """Find the accelerators that torch can use; called in a separate process."""
         import torch
 
         if self.find_obstacle() is not None:
@@ -68,25 +68,26 @@ class Backend:
         )
 
     def describe_device(self, index: int, properties: Any) -> Device:
-        """One of them, by what torch tells of it."""
+        """Describe one device by torch's properties of it."""
         memory = getattr(properties, "total_memory", None)
         return Device(id=f"{self.kind}:{index}", kind=self.kind, name=properties.name, memory_bytes=memory)
 
     def environment(self, device: Device) -> dict[str, str]:
-        """Variables that make a worker see this device alone, as its vendor's first; none where a machine has only one."""
+        """Choose the variables that show a worker this device alone; empty if a machine has only one."""
         return {}
 
     def find_obstacle(self) -> str | None:
-        """Why torch cannot use a device of this vendor here, or None if it can."""
+        """Explain why torch cannot use a device of this vendor here, or None if it can."""
         return None
 
     def unsupported(self, precision: Precision) -> str | None:
-        """Why its devices cannot compute in `precision`, or None if they can; of the attached device where they differ."""
+        """Explain why the attached device (or all) cannot compute in `precision`, or None if it can."""
         return "tf32 is a format of NVIDIA tensor cores" if precision == "tf32" else None
 
     def attach(self, *, threads: int | None, index: int = 0) -> Attached:
-        """Take the device in this process, of several visible ones this one, and set torch's intra-op threads; None leaves
-        torch's own choice. Raises DeviceError with the reason if torch cannot use it.
+        """Take the device, number `index` of the visible ones, in this process, and set torch's intra-op threads.
+
+        `threads` None leaves torch's own choice. Raises DeviceError with the reason if torch cannot use the device.
         """
         import torch
 

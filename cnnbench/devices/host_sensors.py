@@ -1,8 +1,8 @@
-"""What the operating system says about the machine this moment: load, stolen and throttled time, clock, energy.
+"""Readings of the operating system at this moment: load, stolen and throttled time, clock, energy.
 
-Read from /proc and /sys alone, whose places are arguments so that tests can lay out a tree of their own. Control
-groups are read in both versions, since containers still meet both. Every function answers a value or raises
-`MissingSensor` with the reason; `telemetry.sample` turns that into a line of the record.
+Read from /proc and /sys alone, whose paths are arguments so that tests can build a fake tree. Control groups are read
+in both versions, since containers still use both. Every function returns a value or raises `MissingSensor` with the
+reason; `telemetry.sample` turns that into a line of the record.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ PACKAGE_CEILING_WATTS = 1000.0
 
 
 class MissingSensor(Exception):
-    """This machine does not show this value; the message says why."""
+    """This machine does not report this value; the message says why."""
 
 
 def read_text(path: Path) -> str:
-    """A small file's text, stripped. Raises MissingSensor when it cannot be read."""
+    """Read a small file's text, stripped. Raises MissingSensor if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError as error:
@@ -36,7 +36,7 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """A small file's lines; none where it cannot be read."""
+    """Read a small file's lines; empty if it cannot be read."""
     try:
         return read_text(path).splitlines()
     except MissingSensor:
@@ -44,12 +44,12 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_line(path: Path) -> str:
-    """A small file's first line, or an empty text where it cannot be read."""
+    """Read a small file's first line; empty if it cannot be read."""
     return next(iter(read_lines(path)), "")
 
 
 def read_number(path: Path) -> float:
-    """The number that a file begins with. Raises MissingSensor."""
+    """Read the number at the beginning of a file. Raises MissingSensor."""
     text = read_text(path)
     try:
         return float(text.partition(" ")[0])
@@ -58,14 +58,14 @@ def read_number(path: Path) -> float:
 
 
 def load_1min(proc: Path, sys: Path) -> float:
-    """Processes running or waiting, averaged over one minute."""
+    """Read the number of processes running or waiting, averaged over one minute."""
     return read_number(proc / "loadavg")
 
 
 def read_cpu_ticks(proc: Path) -> list[int]:
-    """Clock ticks of all cores since boot by what they did, in the order of proc(5), stolen time last. Raises MissingSensor.
+    """Read all cores' clock ticks since boot by use, in the order of proc(5), stolen time last. Raises MissingSensor.
 
-    Guest time, which follows, is in user time already.
+    The guest time that follows is left out: user time includes it.
     """
     name, *fields = read_text(proc / "stat").partition("\n")[0].split()[:9] or [""]
     if name != "cpu" or len(fields) < 8 or not all(map(str.isdecimal, fields)):
@@ -74,12 +74,12 @@ def read_cpu_ticks(proc: Path) -> list[int]:
 
 
 def steal_seconds(proc: Path, sys: Path) -> float:
-    """Time the hypervisor gave to others while a core had work, since boot, all cores."""
+    """Read the seconds since boot, over all cores, that the hypervisor gave to others while a core had work."""
     return read_cpu_ticks(proc)[-1] / os.sysconf("SC_CLK_TCK")
 
 
 def cpu_pressure_seconds(proc: Path, sys: Path) -> float:
-    """Time in which some task waited for a core, since boot (the kernel's Documentation/accounting/psi.rst)."""
+    """Read the seconds since boot in which some task waited for a core (Linux's Documentation/accounting/psi.rst)."""
     path = proc / "pressure/cpu"
     match = re.search(r"^some .*total=(\d+)", read_text(path), re.MULTILINE)
     if match is None:
@@ -88,10 +88,10 @@ def cpu_pressure_seconds(proc: Path, sys: Path) -> float:
 
 
 def cgroup_directories(controller: str, proc: Path, sys: Path) -> Iterator[Path]:
-    """The directories of this process's control group for a controller, innermost first, up to the root.
+    """Yield the directories of this process's control group for a controller, innermost first, up to the root.
 
-    Version 1 has a tree a controller, version 2 one for all (at `unified` where both are mounted). In a container the
-    path may be the host's and absent here: then only the visible root is left.
+    Version 1 has one tree per controller, version 2 one for all (at `unified` if both are mounted). In a container the
+    path may be the host's and absent here: then only the visible root remains.
     """
     base = sys / "fs/cgroup"
     for line in read_lines(proc / "self/cgroup"):
@@ -106,7 +106,7 @@ def cgroup_directories(controller: str, proc: Path, sys: Path) -> Iterator[Path]
 
 
 def cgroup_cpu_limit(proc: Path, sys: Path) -> float | None:
-    """CPU quota over period, in cores: the tightest on the way up; None without one."""
+    """Read the tightest CPU quota up to the root, quota over period in cores; None without one."""
     limits = []
     for directory in cgroup_directories("cpu", proc, sys):
         # Version 2 holds `200000 100000` or `max 100000`; version 1 two files, with -1 for none.
@@ -121,26 +121,26 @@ def cgroup_cpu_limit(proc: Path, sys: Path) -> float | None:
 
 
 def _first_lines(controller: str, names: Sequence[str], proc: Path, sys: Path) -> Iterator[str]:
-    """The first lines of these files in the directories of this process's control group, empty where there is none."""
+    """Yield these files' first lines in the directories of this process's control group, empty for a missing file."""
     for directory in cgroup_directories(controller, proc, sys):
         for name in names:
             yield read_line(directory / name)
 
 
 def cgroup_memory_limit(proc: Path, sys: Path) -> int | None:
-    """The tightest memory limit on the way up, in bytes; None without one (version 1 then shows nearly 2^63)."""
+    """Read the tightest memory limit up to the root, in bytes; None without one (version 1 then has nearly 2^63)."""
     texts = _first_lines("memory", ("memory.max", "memory.limit_in_bytes"), proc, sys)
     return min((int(text) for text in texts if text.isdigit() and int(text) < 1 << 60), default=None)
 
 
 def cgroup_cpus(proc: Path, sys: Path) -> frozenset[int] | None:
-    """The cores of this process's cpuset; None where no cpuset is visible."""
+    """Read the cores of this process's cpuset; None if no cpuset is visible."""
     names = ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus")
     return next(filter(None, map(parse_cpu_list, _first_lines("cpuset", names, proc, sys))), None)
 
 
 def parse_cpu_list(text: str) -> frozenset[int]:
-    """`0-2,5` as {0, 1, 2, 5}; what is no list is empty."""
+    """Parse `0-2,5` to {0, 1, 2, 5}; empty for a text that is not a list of cores."""
     cores: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
@@ -151,7 +151,7 @@ def parse_cpu_list(text: str) -> frozenset[int]:
 
 
 def cgroup_throttled_seconds(proc: Path, sys: Path) -> float:
-    """Time this process's control groups were held back by their quotas, since they were made, levels added."""
+    """Sum the seconds for which quotas throttled this process's control groups, over all levels, since they exist."""
     lines = (line for folder in cgroup_directories("cpu", proc, sys) for line in read_lines(folder / "cpu.stat"))
     counters = re.findall(r"^throttled_(usec|time) (\d+)", "\n".join(lines), re.MULTILINE)
     found = [int(digits) / (1e6 if unit == "usec" else 1e9) for unit, digits in counters]  # version 1 has nanoseconds
@@ -161,9 +161,9 @@ def cgroup_throttled_seconds(proc: Path, sys: Path) -> float:
 
 
 def cpu_clock_hertz(proc: Path, sys: Path) -> float:
-    """The clock the first eight cores run at, their mean.
+    """Read the mean clock of the first eight cores, in hertz.
 
-    A virtual machine shows one nominal clock that never changes: that is no measurement, and raises MissingSensor.
+    Raises MissingSensor in a virtual machine, which shows one nominal clock that never changes: not a measurement.
     """
     clocks = []
     with contextlib.suppress(MissingSensor):
@@ -184,18 +184,18 @@ class RaplCounter:
     """Joules of all CPU packages since the first reading's wrap, from RAPL's sysfs (root only; absent in most VMs).
 
     Each package's counter starts again at `max_energy_range_uj`; wraps are added back, package by package. Between two
-    readings further apart than a counter's range over 1 kW it may have wrapped unseen: then the value is missing.
+    readings further apart than a counter's range over 1 kW it may have wrapped unseen: then MissingSensor is raised.
     """
 
     def __init__(self, sys: Path, now_seconds: Callable[[], float] = time.monotonic) -> None:
         self._sys = sys
         self._now_seconds = now_seconds
         self._seen: dict[str, tuple[float, float]] = {}
-        """By package: what it read last, and what its wraps add."""
+        """Last reading and the joules added by wraps, by package."""
         self._read_at = math.nan  # compares false, so a first reading shows no wrap
 
     def read_joules(self) -> float:
-        """The sum over packages. Raises MissingSensor."""
+        """Sum the joules over packages. Raises MissingSensor."""
         # `psys` and the parts of a package would be counted twice.
         zones = sorted((self._sys / "class/powercap").glob("intel-rapl:*"))
         packages = [
@@ -225,7 +225,7 @@ class RaplCounter:
 
 
 _rapl = functools.cache(RaplCounter)
-"""One counter a process, since it must remember its last reading to see a wrap."""
+"""One counter per process, since it must remember its last reading to see a wrap."""
 
 SENSORS: Mapping[str, Callable[[Path, Path], float]] = {
     **{
@@ -234,4 +234,4 @@ SENSORS: Mapping[str, Callable[[Path, Path], float]] = {
     },
     "package_energy_joules": lambda proc, sys: _rapl(sys).read_joules(),
 }
-"""By the field of `schema.Telemetry`; each is given /proc and /sys."""
+"""Sensors by their field of `schema.Telemetry`; each takes /proc and /sys."""

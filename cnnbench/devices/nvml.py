@@ -1,9 +1,9 @@
-"""What NVIDIA's management library says about the GPUs, without torch and without trusting it.
+"""Facts and readings of NVIDIA GPUs by the management library NVML, without torch and without trusting it.
 
-NVML may be absent, forbid the question, fail at one field of many, or never return (a GPU that fell off the bus). So
-every conversation runs in a daemon thread with a time limit: the answer is partial or a reason, never an exception and
-never a wait, and a thread that hangs for good does not hold up the end of the process. Enters: the `pynvml` module (of
-the package nvidia-ml-py), or a stand-in. Leaves: `schema.Device` values and telemetry readings in SI units.
+NVML may be absent, refuse a query, fail at one field of many, or never return (a GPU that fell off the bus). So all
+queries run in a daemon thread with a time limit: the result is partial or a reason, never an exception and never an
+endless wait, and a thread that hangs forever does not delay the end of the process. The `pynvml` module (of the package
+nvidia-ml-py), or a fake, gives `schema.Device` values and telemetry readings in SI units.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CORES_PER_MULTIPROCESSOR = {
     "3.0": 192, "3.5": 192, "3.7": 192, "5.0": 128, "5.2": 128, "6.0": 64, "6.1": 128, "7.0": 64, "7.5": 64,
     "8.0": 64, "8.6": 128, "8.9": 128, "9.0": 128, "10.0": 128, "12.0": 128,
 }  # fmt: skip
-"""FP32 cores a multiprocessor, by compute capability (CUDA C++ Programming Guide, "Compute Capabilities")."""
+"""FP32 cores per multiprocessor, by compute capability (CUDA C++ Programming Guide, "Compute Capabilities")."""
 
 THROTTLE_WORDS = {
     0x1: "idle",
@@ -42,24 +42,24 @@ THROTTLE_WORDS = {
 """Bits of nvmlClocksEventReasons (nvml.h). `idle` and the clock settings lower a clock without being a fault."""
 
 SLOWED = frozenset({"power cap", "hardware slowdown", "software thermal", "hardware thermal", "power brake"})
-"""The words that mean the GPU ran slower than it was asked to."""
+"""The words for a GPU that ran slower than its clock settings."""
 
 HIGHEST_CLOCK_MEGAHERTZ = 20_000
 HIGHEST_POWER_WATTS = 10_000
-"""No GPU comes near these; a reading beyond them is the all-ones pattern of a lost device."""
+"""Limits far above any GPU's values; a reading beyond them is the all-ones pattern of a lost device."""
 
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """PROC_PID_INIT_INO of Linux's proc_ns.h: outside any container, so NVML's host PIDs are ours too."""
 
 _unanswered_calls: list[threading.Thread] = []
-"""The conversation that never ended, if there is one: a second would wait behind NVML's lock."""
+"""The query that never returned, if any: a second would wait behind NVML's lock."""
 
 
 @dataclass(frozen=True)
 class NvmlResult:
-    """The GPUs NVML lists, in PCI bus order; torch may number them otherwise, so match them by UUID.
+    """The GPUs that NVML lists, in PCI bus order; torch may number them differently, so match them by UUID.
 
-    `reason` says why there is no list at all. `persistence` holds the mode by device id, `driver_cuda` the newest CUDA the
+    `reason` says why the list is missing. `persistence` holds the mode by device id, `driver_cuda` the newest CUDA the
     driver supports, such as `13.0`.
     """
 
@@ -70,7 +70,7 @@ class NvmlResult:
 
 
 def list_gpus(timeout_seconds: float = 5.0, *, library: Any = None) -> NvmlResult:
-    """Every NVIDIA GPU with what NVML tells of it. `library` stands in for the `pynvml` module. Never raises.
+    """List every NVIDIA GPU with NVML's facts about it. `library` replaces the `pynvml` module. Never raises.
 
     A GPU that answers nothing is listed as unusable, with its reason; in MIG mode the whole GPU is listed, `mig` true.
     """
@@ -79,7 +79,7 @@ def list_gpus(timeout_seconds: float = 5.0, *, library: Any = None) -> NvmlResul
 
 
 def read_gpu(uuid: str, timeout_seconds: float, *, library: Any, proc: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Clocks, heat, power, energy and users of the GPU with this UUID (`GPU-` may be left off). Never raises.
+    """Read clocks, temperature, power, energy and processes of the GPU with this UUID (`GPU-` optional). Never raises.
 
     Returns the `device_*` fields of `schema.Telemetry` that could be read, and why the others could not. For a MIG instance the
     memory is the instance's, the clocks and temperature the whole GPU's; power and energy are left out, since the other
@@ -90,8 +90,9 @@ def read_gpu(uuid: str, timeout_seconds: float, *, library: Any, proc: Path) -> 
 
 
 def _converse(library: Any, seconds: float, work: Callable[[Any], T]) -> tuple[T | None, str]:
-    """What `work` makes of `library`, or of pynvml, in a thread left to its fate after that long; else None, and the reason:
-    NVML cannot be asked, refuses, or did not answer in time.
+    """Do `work` on `library`, or on pynvml, in a thread that is abandoned after `seconds`.
+
+    Returns its result, or None and the reason: NVML is missing, refuses, or did not answer in time.
     """
     try:
         module = library or importlib.import_module("pynvml")
@@ -122,9 +123,10 @@ def _converse(library: Any, seconds: float, work: Callable[[Any], T]) -> tuple[T
 def _ask(
     library: Any, missing: dict[str, str], questions: Mapping[str, tuple[Any, ...]], *handle: Any
 ) -> dict[str, Any]:
-    """Every question's answer, of this GPU if one is given; a failure costs that one, None, and leaves its reason in `missing`.
+    """Ask NVML every question, about this GPU if one is given; a failed answer is None, with its reason in `missing`.
 
-    A question is the name of NVML's function without `nvml`, what converts its answer, and further arguments.
+    A question is the name of NVML's function without `nvml`, a function that converts its answer, and further
+    arguments.
     """
     answers = dict.fromkeys(questions)
     for name, (question, convert, *arguments) in questions.items():
@@ -136,7 +138,7 @@ def _ask(
 
 
 def _list_failures(library: Any) -> tuple[type[Exception], ...]:
-    """What pynvml and a driver of another age raise; ValueError is `require_plausible`'s and that of undecodable text."""
+    """List the errors of pynvml and of older or newer drivers; ValueError is for implausible values and broken text."""
     return (library.NVMLError, AttributeError, OSError, TypeError, ValueError, IndexError)
 
 
@@ -158,7 +160,7 @@ def _list(library: Any) -> NvmlResult:
 
 
 def _describe(library: Any, index: int, driver: str | None) -> tuple[Device, bool | None]:
-    """GPU `index` and its persistence mode."""
+    """Describe GPU `index`, with its persistence mode."""
     known = Device(id=f"cuda:{index}", kind="cuda", name="unknown GPU", driver=driver)
     try:
         handle = library.nvmlDeviceGetHandleByIndex(index)
@@ -222,25 +224,27 @@ def _read(library: Any, uuid: str, proc: Path) -> tuple[dict[str, Any], dict[str
 
 
 def throttle_words(mask: int) -> tuple[str, ...]:
-    """The reasons in a mask as words, lowest bit first; a bit without a word shows as `unknown 0x200`."""
+    """Translate the reasons in a mask to words, lowest bit first; a bit without a word gives `unknown 0x200`."""
     bits = (1 << place for place in range(mask.bit_length()))
     return tuple(THROTTLE_WORDS.get(bit, f"unknown {bit:#x}") for bit in bits if mask & bit)
 
 
 def _count_others(processes: Iterable[Any], proc: Path) -> int:
-    """Compute processes on the GPU beside this one.
+    """Count the compute processes on the GPU except this one.
 
-    NVML gives host PIDs, so inside a container our own is known only by luck: then a list that is not empty cannot be
-    judged. Raises ValueError in that case.
+    NVML gives host PIDs, so in a container our own is known only by luck. Raises ValueError for a list that is not
+    empty there, since it cannot be judged.
     """
     pids = {int(process.pid) for process in processes}
     if os.getpid() in pids or not pids or (proc / "self/ns/pid").resolve().name == _INITIAL_PID_NAMESPACE:
         return len(pids - {os.getpid()})
-    raise ValueError(f"{len(pids)} compute processes by host PID; in a container our own cannot be told from others")
+    raise ValueError(
+        f"{len(pids)} compute processes by host PID; in a container our own cannot be distinguished from others"
+    )
 
 
 def _text(value: str | bytes) -> str:
-    """Older bindings answer in bytes."""
+    """Decode a text; older bindings answer in bytes."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 

@@ -1,7 +1,7 @@
-"""The machine's state at one moment, taken at the ends of a timed region and never inside it.
+"""The machine's state at one moment, read at the ends of a timed region and never inside it.
 
-Enters: a GPU's UUID, or None for the CPU alone. Leaves: a `schema.Telemetry` in which what could not be read is None
-with a line in `missing`. Taking it costs a few milliseconds, and no broken sensor can raise or hang it.
+A GPU's UUID, or None for the CPU alone, gives a `schema.Telemetry`, in which an unreadable value is None with a line
+in `missing`. Reading it takes a few milliseconds, and no broken sensor can raise or hang it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ SYS = Path("/sys")
 def sample(
     uuid: str | None, *, proc: Path = PROC, sys: Path = SYS, timeout_seconds: float = 2.0, library: Any = None
 ) -> Telemetry:
-    """Load, stolen and throttled time, clock and energy of the host, and of the GPU with this UUID where one is given.
+    """Read the host's load, stolen and throttled time, clock and energy, and the GPU's with this UUID if one is given.
 
-    `library` stands in for `pynvml`. Never raises; a GPU that does not answer costs `timeout_seconds`, once a process.
+    `library` replaces `pynvml`. Never raises; a GPU that does not answer costs `timeout_seconds`, once per process.
     """
     values, missing = {}, {}
     for name, read in host_sensors.SENSORS.items():

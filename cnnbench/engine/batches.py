@@ -1,7 +1,7 @@
 """Batches of training images, in order or shuffled, from a tensor on the device or through a DataLoader.
 
-The sampler counts what it hands out: the identity gate holds that count against steps x batch. Of several ranks each is handed
-its share of the very batch that one process would draw.
+The sampler counts the images it returns: the identity gate compares that count with steps x batch. Each of several
+ranks gets its shard of the very batch that one process would draw.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ DISTINCT_RANDOM_BATCHES = 2
 
 @dataclass(frozen=True)
 class Shard:
-    """Which part of every batch is handed out: number `index` of `count` equal parts, in order; the whole by default."""
+    """The part of every batch for this process: number `index` of `count` equal parts, in order; all by default."""
 
     index: int = 0
     count: int = 1
 
     def slice_batch(self, begin: int, batch_size: int) -> slice:
-        """Where the part lies of a batch that begins there."""
+        """Locate the part in a batch that begins at `begin`."""
         size = batch_size // self.count
         return slice(begin + self.index * size, begin + (self.index + 1) * size)
 
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What a training is made of."""
+    """Everything that a training is built from."""
 
     job: Job
     workload: Workload
-    """With the job's pooling and activation."""
+    """The workload with the job's pooling and activation."""
     dataset: Dataset | None
     """Digits; None where the workload has random images."""
     device: torch.device
@@ -59,23 +59,23 @@ class BatchSource(Protocol):
 
     @property
     def images_drawn(self) -> int:
-        """Images handed out since the last restart."""
+        """Images drawn since the last restart."""
 
     def draw(self) -> Batch:
-        """The next batch."""
+        """Draw the next batch."""
 
     def restart(self) -> None:
-        """Back to the first batch of the first epoch, the same permutations again, the count at zero."""
+        """Go back to the first batch of the first epoch, with the same permutations and the count at zero."""
 
 
 def to_tensors(images: object, labels: object, device: torch.device) -> Batch:
-    """uint8 `(n, 28, 28)` arrays to float32 `(n, 1, 28, 28)` in [0, 1] and int64 labels on the device."""
+    """Convert uint8 `(n, 28, 28)` arrays to float32 `(n, 1, 28, 28)` in [0, 1] and int64 labels on the device."""
     pixels = torch.as_tensor(images).to(device).unsqueeze(1).to(torch.float32).div_(255.0)
     return pixels, torch.as_tensor(labels).to(device).to(torch.int64)
 
 
 def count_batches(labels: torch.Tensor, batch_size: int) -> int:
-    """Whole batches of an epoch. Raises WorkloadError where there is none."""
+    """Count the whole batches of an epoch. Raises WorkloadError for fewer images than one batch."""
     if batch_size > len(labels):
         raise WorkloadError(f"batch_size {batch_size} is larger than the {len(labels)} training images")
     return len(labels) // batch_size
@@ -92,7 +92,7 @@ class InMemoryBatches:
         self.restart()
 
     def restart(self) -> None:
-        """Back to the first batch of the first epoch."""
+        """Go back to the first batch of the first epoch."""
         self.images_drawn = 0
         self._generator = torch.Generator().manual_seed(self._seed)
         self._start_epoch()
@@ -103,7 +103,7 @@ class InMemoryBatches:
             self._permutation = torch.randperm(len(self._labels), generator=self._generator).to(self._labels.device)
 
     def draw(self) -> Batch:
-        """The next batch; starts the next epoch where the full batches of this one are used up."""
+        """Draw the next batch; start the next epoch when the full batches of this one are used up."""
         if self._position >= self._limit:
             self._start_epoch()
         part = self._shard.slice_batch(self._position, self._batch_size)
@@ -125,7 +125,7 @@ class LoaderBatches:
         dataset: Any = TensorDataset(images, labels)
         drawn: dict[str, Any] = {"batch_size": size, "shuffle": shuffled, "drop_last": True}
         if setup.shard.count > 1:
-            # The sampler that DataLoader makes of the same arguments, by the same generator, but one share of each batch.
+            # DataLoader's own sampler for the same arguments and generator, but with one shard of each batch.
             order = RandomSampler(dataset, generator=self._generator) if shuffled else SequentialSampler(dataset)
             drawn = {"batch_sampler": _ShardSampler(order, size, setup.shard.slice_batch(0, size))}
         self._loader: DataLoader[Batch] = DataLoader(
@@ -140,13 +140,13 @@ class LoaderBatches:
         self.restart()
 
     def restart(self) -> None:
-        """Back to the first batch of the first epoch."""
+        """Go back to the first batch of the first epoch."""
         self.images_drawn = 0
         self._generator.manual_seed(self._seed)
         self._batches: Iterator[Batch] = iter(self._loader)
 
     def draw(self) -> Batch:
-        """The next batch, on the device."""
+        """Draw the next batch and copy it to the device."""
         try:
             images, labels = next(self._batches)
         except StopIteration:
@@ -168,7 +168,7 @@ class _ShardSampler(BatchSampler):
 
 
 class RandomBatches:
-    """Standard normal images and random labels, made once, resident on the device, handed out in turn."""
+    """Standard normal images and random labels, made once, resident on the device, drawn in turn."""
 
     def __init__(self, setup: TrainingSetup) -> None:
         workload, size = setup.workload, setup.job.batch_size
@@ -187,18 +187,18 @@ class RandomBatches:
         self.restart()
 
     def restart(self) -> None:
-        """Back to the first batch."""
+        """Go back to the first batch."""
         self.images_drawn, self._turns = 0, itertools.cycle(self._batches)
 
     def draw(self) -> Batch:
-        """The next batch."""
+        """Draw the next batch."""
         images, labels = next(self._turns)
         self.images_drawn += labels.shape[0]
         return images, labels
 
 
 def make_batches(setup: TrainingSetup) -> BatchSource:
-    """The feed the job asks for. A digit has one channel, which lies in memory alike in either layout."""
+    """Make the batches that the job asks for. Digits have one channel, so both layouts are the same in memory."""
     if setup.dataset is None:
         return RandomBatches(setup)
     from_loader = setup.job.loader == "dataloader"

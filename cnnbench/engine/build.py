@@ -1,8 +1,8 @@
 """From a job to what its clock times: settings applied and read back, data loaded, network built on the device.
 
-A workload that is not cnnbench's own is loaded here too, and its counts are checked against torch's: its FLOPs divide every
-time it gets, so a wrong declaration would be a wrong result. It is refused instead, outside all clocks, after the cold start
-and before the warm-up.
+A workload from outside cnnbench is loaded here too, and its counts are checked against torch's: results divide its
+FLOPs by its times, so a wrong declaration would be a wrong result. It is refused instead, outside all clocks, after the
+cold start and before the warm-up.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cnnbench.workloads.torch_counts import count_network
 
 
 def apply_settings(job: Job) -> dict[str, str]:
-    """Set precision and seed by the job; the effective settings as torch reports them. Raises UnsupportedError."""
+    """Set precision and seed by the job; return the settings as torch reports them. Raises UnsupportedError."""
     if reason := backend(job.device).unsupported(job.precision):
         raise UnsupportedError(reason)
     torch.manual_seed(job.seed)
@@ -44,7 +44,7 @@ def apply_settings(job: Job) -> dict[str, str]:
 
 
 def set_up(job: Job, data_dir: str | None, progress: ProgressWriter = SILENT) -> tuple[Attached, TimedStep]:
-    """The job's device, attached in this process with the job's settings, and the job's step. Raises what `build` raises."""
+    """Attach the job's device with the job's settings and build the job's step. Raises what `build` raises."""
     attached = backend(job.device).attach(threads=job.threads)
     apply_settings(job)
     return attached, build(job, data_dir, attached, progress=progress)
@@ -59,7 +59,7 @@ def build(
     progress: ProgressWriter = SILENT,
     end: Callable[[str], None] = lambda phase: None,
 ) -> TimedStep:
-    """The job's step, ready; `progress` and `end` are told of the phases `data`, `build`, `compile`.
+    """Build the job's step and report the phases `data`, `build`, `compile` to `progress` and `end`.
 
     Raises WorkloadError, DataError, and UnsupportedError for what the device or its compiler cannot do.
     """
@@ -107,7 +107,7 @@ def _network(setup: TrainingSetup, group: ProcessGroup) -> Training:
 
 
 def load_workload_file(worker_input: WorkerInput) -> None:
-    """Make the job's workload known here, where it is in a file. Raises WorkloadError."""
+    """Register the job's workload in this process if it comes from a file. Raises WorkloadError."""
     if worker_input.workload_file is None:
         return
     workloads.add_file(worker_input.workload_file)
@@ -117,10 +117,10 @@ def load_workload_file(worker_input: WorkerInput) -> None:
 
 
 def verify_counts(job: Job, timed: TimedStep) -> dict[str, str]:
-    """Compare the workload's counts with torch's own of the network that is timed; for the record, the file they came from.
+    """Compare the workload's counts with torch's for the timed network; return the workload's file, for the record.
 
-    Nothing to do for cnnbench's own, whose tests do it; activations cannot be checked. Raises WorkloadError with every figure
-    that differs.
+    Tests compare those of cnnbench's own workloads; activations cannot be checked. Raises WorkloadError with every
+    figure that differs.
     """
     if workloads.is_built_in(job.workload) or not isinstance(timed, Training):
         return {}
@@ -128,8 +128,8 @@ def verify_counts(job: Job, timed: TimedStep) -> dict[str, str]:
     counted = count_network(timed.network, workload.input_shape, workload.classes)
     pairs = (
         ("parameters", workload.parameters, counted.parameters, "the network has"),
-        ("forward FLOPs an image", workload.flops_forward_per_image, counted.forward, "torch counts"),
-        ("training FLOPs an image", workload.flops_training_per_image, counted.training, "torch counts"),
+        ("forward FLOPs per image", workload.flops_forward_per_image, counted.forward, "torch counts"),
+        ("training FLOPs per image", workload.flops_training_per_image, counted.training, "torch counts"),
     )
     given = "declared are" if workload.declared is not None else "its layers give"
     wrong = [f"{given} {mine:,} {what}, {whose} {torchs:,}" for what, mine, torchs, whose in pairs if mine != torchs]

@@ -1,11 +1,11 @@
-"""The sync canary: does synchronise really wait? Asked in every worker through the same clock and calls as the timing.
+"""The sync canary: does synchronise really wait? Tested in every worker with the clock and calls of the timing.
 
 Two questions. (1) The same number of launches, of products of side s and 2s: eight times the work, so the synchronised
-time must grow at least fourfold. (Repeating launches would prove nothing: launch time grows with their number too.)
-(2) Time to synchronise against time to read one element of the result back to the host: reading cannot lie, so
-synchronise must not return earlier than that, within 10 % and the copy's own latency. Times are the best of
-interleaved rounds, at least 5, and more while the answer is still no: minima of ever more rounds converge, so an honest device
-passes sooner or later and a lying one never does.
+time must grow at least fourfold. (Repeating launches would prove nothing: launch time grows with their number too.) (2)
+Time to synchronise compared with time to read one element of the result back to the host: reading cannot lie, so
+synchronise must not return earlier than that, within 10 % and the copy's own latency. Times are the best of interleaved
+rounds, at least 5, and more while the answer is still no: minima over more rounds converge, so an honest device passes
+sooner or later and a lying one never does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SIDES = (256, 512, 1024, 2048, 4096)
 
 
 class TorchProbe:
-    """What the canary needs of a device: products on a real one. A test gives one that lies."""
+    """What the canary needs from a device: products on a real one. A test passes a dishonest one."""
 
     def __init__(self, device: torch.device, synchronize: Callable[[], None]) -> None:
         self._device, self.synchronize = device, synchronize
@@ -51,7 +51,7 @@ class TorchProbe:
 
 
 def run(probe: TorchProbe, *, clock: NanosecondClock = time.perf_counter_ns) -> Canary:
-    """Run the canary. Never raises for a failed answer: `passed` and `reason` say it."""
+    """Run the canary. Never raises for a failure: see `passed` and `reason`."""
     side = _choose_side(probe, clock)
     best = dict.fromkeys(("small", "large", "readback", "copy"), 2**62)
     asked = (
@@ -59,7 +59,7 @@ def run(probe: TorchProbe, *, clock: NanosecondClock = time.perf_counter_ns) -> 
         ("large", 2 * side, probe.synchronize),
         ("readback", 2 * side, probe.read_back),
     )
-    for rounds in range(MIN_ROUNDS, MAX_ROUNDS + 1, MIN_ROUNDS):  # noqa: B007  the last is in the answer
+    for rounds in range(MIN_ROUNDS, MAX_ROUNDS + 1, MIN_ROUNDS):  # noqa: B007  the last is returned
         reason = None
         for _ in range(MIN_ROUNDS):
             for name, launched, end in asked:

@@ -1,4 +1,4 @@
-"""The ways a step can be computed: number format by autocast, layout in memory, compiled or eager. One object a job.
+"""How a step is computed: number format by autocast, layout in memory, compiled or eager. One object per job.
 
 Precision: `fp32` and `tf32` compute in float32, and `apply_precision` sets what tensor cores may shorten; `bf16` and `fp16`
 run forward and loss under `torch.autocast`, weights and optimiser stay float32; `fp16` scales the loss
@@ -6,7 +6,7 @@ run forward and loss under `torch.autocast`, weights and optimiser stay float32;
 
 torch's defaults let cuDNN convolutions use TF32 while matrix products do not. Here both follow the job, through
 `torch.backends.*.fp32_precision` only (mixing it with the older flags raises), and `measure_rounding` compares the result with
-float64: TF32 and bfloat16 keep 10 and 7 bits of fraction, float32 23, so their errors lie orders of magnitude apart.
+float64: TF32 and bfloat16 keep 10 and 7 bits of fraction, float32 23, so their errors differ by orders of magnitude.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cnnbench.errors import UnsupportedError, is_out_of_memory, summarize_error
 from cnnbench.schema import Job, Precision
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""What autocast computes forward passes in."""
+"""The types in which autocast computes forward passes."""
 FP32_ERROR_LIMIT = 2e-5
 """Largest |error| over the largest |value| of a 256-term float32 sum is about 1e-6; TF32 gives about 3e-4, bf16 3e-3."""
 
@@ -37,7 +37,7 @@ INITIAL_LOSS_SCALE = 2.0**16
 
 
 def release_memory() -> None:
-    """Give memory that nothing holds back to the device."""
+    """Free unused memory on the device."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -45,7 +45,7 @@ def release_memory() -> None:
 
 @contextlib.contextmanager
 def explain_compiler_failure() -> Iterator[None]:
-    """Raise UnsupportedError for whatever a compiler fails with, but for memory: a reason, never a crash of the run."""
+    """Turn every compiler failure except out-of-memory into an UnsupportedError, so that it never crashes the run."""
     try:
         yield
     except Exception as error:
@@ -60,33 +60,33 @@ class ComputeMode:
     def __init__(self, job: Job, network: nn.Module, device: torch.device) -> None:
         self.network = network.to(memory_format=torch.channels_last) if job.layout == "nhwc" else network  # type: ignore[call-overload]
         self.forward: Callable[[torch.Tensor], torch.Tensor] = self.network
-        """What the network is called through: itself, or a wrapper of it."""
+        """The callable for a forward pass: the network itself or its wrapper."""
         self._device, self._autocast_dtype = device, AUTOCAST_DTYPES.get(job.precision)
         self._scaler: Any = (
             torch.amp.GradScaler(device.type, init_scale=INITIAL_LOSS_SCALE) if job.precision == "fp16" else None
         )
         self._initial_scaler_state = None if self._scaler is None else self._scaler.state_dict()
         self.weight_cache = True
-        """Whether autocast keeps a weight's short copy for its next use; not where the step is recorded."""
+        """Whether autocast caches a weight's shorter copy; false in a recorded step."""
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Where forward and loss are computed."""
+        """Return the context in which forward and loss are computed."""
         if self._autocast_dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self._device.type, dtype=self._autocast_dtype, cache_enabled=self.weight_cache)
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy of one batch."""
+        """Compute the mean cross-entropy of one batch."""
         with self.autocast():
             return cross_entropy(self.forward(images), labels)
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """`(batch, classes)`, in the mode's number format."""
+        """Compute the logits `(batch, classes)` in the mode's number format."""
         with self.autocast():
             return self.forward(images)
 
     def update(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """Gradients, and one optimiser step; a step whose scaled gradients overflow is left out, as loss scaling does."""
+        """Compute gradients and do one optimiser step; loss scaling skips a step whose scaled gradients overflow."""
         if self._scaler is None:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -96,12 +96,12 @@ class ComputeMode:
         self._scaler.update()
 
     def reset(self) -> None:
-        """The first loss scale again."""
+        """Restore the first loss scale."""
         if self._scaler is not None:
             self._scaler.load_state_dict(self._initial_scaler_state)
 
     def compile(self, images: torch.Tensor, labels: torch.Tensor, *, training: bool) -> None:
-        """Compile the network for batches like this one. Raises UnsupportedError with the compiler's reason if it cannot be.
+        """Compile the network for batches like this one. Raises UnsupportedError with the compiler's reason.
 
         The update is left to the optimiser's own kernels: forward and backward are what is compiled.
         """
@@ -125,7 +125,7 @@ def apply_precision(precision: Precision) -> dict[str, str]:
 
 
 def measure_rounding(device: torch.device, precision: Precision) -> dict[str, float]:
-    """Relative error of a product and of a convolution, as the precision computes them, against float64 on the CPU."""
+    """Measure the relative error of a product and a convolution in this precision against float64 on the CPU."""
     generator, half = torch.Generator().manual_seed(0), AUTOCAST_DTYPES.get(precision)
     shapes = ((256, 256), (256, 256), (8, 32, 14, 14), (64, 32, 3, 3))
     left, right, images, kernels = (torch.randn(shape, generator=generator) for shape in shapes)
@@ -138,7 +138,7 @@ def measure_rounding(device: torch.device, precision: Precision) -> dict[str, fl
 
 
 def find_mislabelling(precision: Precision, errors: dict[str, float]) -> str | None:
-    """Why these errors are not those of the precision: a longer format called short, or a shorter one called float32."""
+    """Explain why these errors do not fit the precision: a longer format called short, or a shorter one float32."""
     worst, best = max(errors.values()), min(errors.values())
     if precision == "fp32" and worst > FP32_ERROR_LIMIT:
         return f"not float32: relative error {worst:.1e} is that of a shorter format"

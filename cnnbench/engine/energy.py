@@ -1,4 +1,4 @@
-"""Energy of a step: a counter read around further steps after the timed ones, and around an idle wait before."""
+"""Energy of a step: a counter read around further steps after the timed ones, and around an idle wait before them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENERGY_IDLE_SECONDS = 5.0
 
 
 def _read_counter(uuid: str | None) -> tuple[str, float | None]:
-    """The source that there is and its joules, the device's own before the package's; None without one."""
+    """Read joules from the device's counter, or else the package's, with the counter's name; None without one."""
     reading = telemetry.sample(uuid)
     if reading.device_energy_joules is not None:
         return "nvml-total-energy", reading.device_energy_joules
@@ -26,7 +26,7 @@ def _read_counter(uuid: str | None) -> tuple[str, float | None]:
 
 
 def idle_energy(worker_input: WorkerInput, progress: ProgressWriter) -> tuple[float, float] | None:
-    """(joules, seconds) of an idle wait, or None where energy was not asked for or no counter is readable."""
+    """Measure (joules, seconds) of an idle wait; None if energy was not asked for or no counter is readable."""
     if not worker_input.energy:
         return None
     progress.phase("idle power")
@@ -48,9 +48,9 @@ def steps_energy(
     uuid: str | None,
     group: ProcessGroup = SINGLE,
 ) -> Energy | None:
-    """Energy of a window of further steps, at least 10 s long, after the timed region so that it disturbs nothing.
+    """Measure the energy of further steps in a window of at least 10 s, after the timed region to disturb nothing.
 
-    Of ranks all do the window or none: its steps are done together.
+    Either all ranks do the window or none, since they do its steps together.
     """
     if not group.all_true(idle is not None) or idle is None:
         return None

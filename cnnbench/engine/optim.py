@@ -16,7 +16,7 @@ MOMENTUM = 0.9
 
 
 class Rmsprop(torch.optim.Optimizer):
-    """RMSProp by torch's rule, or as TensorFlow 1 computed it: the mean square starts at 1, epsilon stands inside the root.
+    """RMSProp by torch's rule, or as TensorFlow 1 computed it: the mean square starts at 1, epsilon is inside the root.
 
     ms <- decay ms + (1 - decay) g^2;  w <- w - lr g / sqrt(ms + eps). torch.optim.RMSprop starts at 0 and divides by
     sqrt(ms) + eps. Written with torch's multi-tensor operations, as torch's own default implementation is. A rate that is a
@@ -30,7 +30,7 @@ class Rmsprop(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update from the gradients present; parameters without one stay."""
+        """Do one update from the gradients present; parameters without a gradient stay."""
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]
             gradients = [p.grad for p in weights]
@@ -60,11 +60,11 @@ def make_optimizer(
     *,
     recordable: bool = False,
 ) -> torch.optim.Optimizer:
-    """The optimiser of that name, RMSProp with the lecture's constants. Raises WorkloadError for a name it does not know.
+    """Make the optimiser by name, RMSProp with the lecture's constants. Raises WorkloadError for an unknown name.
 
-    A `recordable` one has the same rule in as few operators as torch has, its state on the device and never read by the host. A
-    rate that is a tensor of no dimension lies on the weights' device: then each group's `lr` may be another such tensor in each
-    step.
+    A `recordable` one has the same rule in as few operators as torch offers, its state on the device and never read by
+    the host. A rate that is a tensor of no dimension must be on the weights' device: then each group's `lr` may be
+    another such tensor in each step.
     """
     weights = list(parameters)
     # torch refuses `capturable` anywhere but on a GPU.
@@ -90,7 +90,7 @@ def make_optimizer(
 
 
 def reset_state(optimizer: torch.optim.Optimizer) -> None:
-    """Put every state tensor back to its first value in place, so that nothing has to be allocated again.
+    """Reset every state tensor to its first value in place, so that nothing has to be allocated again.
 
     A momentum buffer of zeros is where torch's first step would begin too: it starts the buffer at the first gradient.
     """

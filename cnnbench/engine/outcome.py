@@ -1,4 +1,4 @@
-"""What became of a job: the typed outcome of a finished trial, and the size that fits after one that ran out of memory."""
+"""A job's outcome: the type of a finished trial's, and the size that fits after a trial that ran out of memory."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from cnnbench.engine.compute_mode import PLAIN_MODE, find_mislabelling, release_
 from cnnbench.schema import Job, Outcome, Status, Trial, WorkerInput
 
 RANDOM_LOSS_BAND = 0.25
-"""How far from ln(classes), relatively, the first loss of a freshly drawn network may be."""
+"""Largest relative distance from ln(classes) of a new network's first loss."""
 LEARNING_STEPS = 100
 """A loss is expected below its first value after this many steps; fewer prove nothing."""
 
 
 def finite_losses(losses: Sequence[float]) -> tuple[float, ...]:
-    """The losses before the first that is no number: a record holds none, and the outcome's message says that it came."""
+    """Return the losses before the first that is not finite; the outcome's message reports that one."""
     return tuple(itertools.takewhile(math.isfinite, losses))
 
 
 def classify(job: Job, trial: Trial, first: list[float], final: float | None, errors: dict[str, float]) -> Outcome:
-    """Typed verdict on a finished trial; its raw times are kept whatever the verdict."""
+    """Type the outcome of a finished trial; its raw times are kept whatever the verdict."""
 
     def judge(status: Status, message: str | None = None) -> Outcome:
         return Outcome(status=status, message=message, trial=trial)
@@ -65,20 +65,20 @@ def _fits(job: Job, data_dir: str | None) -> bool:
 
 
 def make_oom_hint(worker_input: WorkerInput) -> str:
-    """What to say after an out-of-memory message: half the batch (of a GEMM the side, of several ranks each one's share), a
-    quarter and so on, the first that does a step.
+    """Suggest a size after an out-of-memory error: half the batch, a quarter and so on, until a step succeeds.
 
-    Tried in this process, which has run out once, so what is found is not above what a fresh one could do.
+    A GEMM's side is halved instead, and of several ranks each one's shard. Tried in this process, which has run out
+    once, so the size found is never above what a fresh process could do.
     """
     job = worker_input.job
     if job.recipe is not None:
         return f"the batch is the recipe's ({job.batch_size}): free memory"
     key = "batch_size" if job.size is None else "size"
-    name = f"{key} a rank" if job.world > 1 else key
+    name = f"{key} per rank" if job.world > 1 else key
     if job.processes > 1:  # one of them, alone
         alone = {"world": 1, "scaling": None, "nodes": 1, "copies": 1, "batch_size": job.rank_batch}
         job = job.model_copy(update=alone)
-    # What is compiled or recorded holds about as much.
+    # A compiled or recorded step needs about as much memory.
     plain = PLAIN_MODE["execution"] if job.division == PLAIN_MODE["division"] else "fused"
     value = getattr(job, key)
     while value := value // 2:

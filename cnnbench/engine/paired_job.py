@@ -1,6 +1,6 @@
-"""One job of a paired measurement inside an arm's worker: built, given its turns, slowed down on request, and counted.
+"""One job of a paired measurement inside an arm's worker: built, timed in turns, slowed down on request, and counted.
 
-What an arm did is counted and digested outside all timing, so that two arms can be compared for equal work. The injected
+An arm's work is counted and digested outside all timing, so that two arms can be compared for equal work. The injected
 slowdown of `check calibrate` is real extra work, a share of the step run once more inside the timed region, and never a sleep:
 for a network a forward pass over part of a batch of digits, without gradients and with dropout off, so it draws no random
 numbers and trains nothing; for a product a product of part of the rows. Its amount is in batches (or in whole products).
@@ -31,7 +31,7 @@ FIRST_LOSSES = 5
 
 
 class PairedJob:
-    """The job being measured in this process, from its build to the work it shows."""
+    """The job being measured in this process, from its build to the report of its work."""
 
     def __init__(self, setup: Setup, number: int) -> None:
         self._job = job = setup.jobs[number]
@@ -62,18 +62,18 @@ class PairedJob:
         return seconds
 
     def calibrate_injection(self, slowdown: float) -> Injection:
-        """How much of the step must run again to make it longer by `slowdown`."""
+        """Find how much of the step must run again to make it longer by `slowdown`."""
         return calibrate_injection(self._timed, self._attached.synchronize, slowdown)
 
     def finish(self) -> WorkDone:
-        """The work done, and the end of this job."""
+        """End this job and return the work done."""
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - self._faults_before
         self._gc_disabled.close()
         return count_work(self._job, self._timed, self._steps, self._first_losses, faults)
 
 
 def first_losses(timed: TimedStep) -> tuple[float, ...] | None:
-    """Losses of the first steps with dropout off, state put back after; None where there is no loss. Raises DivergedError."""
+    """Compute the first steps' losses with dropout off, then reset; None without a loss. Raises DivergedError."""
     if not isinstance(timed, Training):
         return None
     timed.reset()
@@ -90,7 +90,7 @@ def first_losses(timed: TimedStep) -> tuple[float, ...] | None:
 
 
 def count_work(job: Job, timed: TimedStep, steps: int, losses: tuple[float, ...] | None, minor_faults: int) -> WorkDone:
-    """The counters after `steps` steps. Winds the feed back and draws its batches once more, for their digest."""
+    """Count the work of `steps` steps. Restarts the batches and draws them once more, for their digest."""
     images, final_loss, order_digest = timed.images_drawn, timed.loss(), ""
     if isinstance(timed, Training):
         timed.reset()
@@ -115,11 +115,11 @@ def count_work(job: Job, timed: TimedStep, steps: int, losses: tuple[float, ...]
 MAX_AMOUNT = 100.0
 TIMED_PAIRS = 24
 RELATIVE_TOLERANCE = 0.05
-"""Of the share asked for: as near as the amount is sought."""
+"""Tolerance of the search, relative to the slowdown asked for."""
 
 
 def make_injected_work(timed: TimedStep, amount: float) -> Callable[[], None]:
-    """What each step runs besides, `amount` batches' worth; nothing for 0."""
+    """Make the extra work that each step runs, worth `amount` batches; nothing for 0."""
     if amount <= 0:
         return lambda: None
     if isinstance(timed, GemmStep):
@@ -143,9 +143,9 @@ def make_injected_work(timed: TimedStep, amount: float) -> Callable[[], None]:
 def calibrate_injection(
     timed: TimedStep, synchronize: Callable[[], None], slowdown: float, clock: NanosecondClock = time.perf_counter_ns
 ) -> Injection:
-    """The amount that makes a step longer by `share`, and the share measured: up to six secant steps on interleaved medians.
+    """Find the amount that makes a step longer by `slowdown`, by up to six secant steps on interleaved medians.
 
-    Raises WorkloadError where amounts of this kind cannot come near it (one launch may cost more, say).
+    Raises WorkloadError if no amount comes near it (for example because one launch costs more).
     """
     amount, best = 3.0 * slowdown, Injection(again=0.0, measured=-1.0)
     for _ in range(6):

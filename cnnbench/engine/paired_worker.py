@@ -1,9 +1,9 @@
 """An arm's worker in a paired measurement: builds the jobs, and takes its turns when the parent grants them.
 
-One process a block. Messages come on standard input, a JSON object a line (`cnnbench.paired_protocol`); answers go to a pipe of
-their own, so nothing that a library prints is taken for one. Between turns the process sleeps in a read; when the
-parent is gone the read ends, and so does the process. Jobs are built one at a time, each in both arms before its turns
-begin: the pair stays together in time whatever the number of jobs, and no worker holds more than one network.
+One process per block. Messages come on standard input, one JSON object per line (`cnnbench.paired_protocol`); answers
+go to a separate pipe, so nothing that a library prints is taken for one. Between turns the process sleeps in a read;
+when the parent is gone the read ends, and so does the process. Jobs are built one at a time, each in both arms before
+its turns begin: the pair stays together in time whatever the number of jobs, and no worker holds more than one network.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ from cnnbench.schema import describe_first_problem
 
 CONTROL_BYTES = 65_536
 CONTROL_ROUNDS = 128
-"""8 MiB hashed out of a block that stays in the first two cache levels: 4.7 ms with SHA instructions. So long, because the
-helper threads of a CPU step spin for a few milliseconds after it before they sleep, and would do so in the other arm's turn."""
+"""8 MiB hashed out of a block that stays in the first two cache levels: 4.7 ms with SHA instructions. It is that long
+because the helper threads of a CPU step spin for a few milliseconds after it before they sleep, and would do so in the
+other arm's turn."""
 
 
 def control_loop(clock: Callable[[], int] = time.perf_counter_ns) -> float:
-    """Seconds of fixed work that is neither torch's nor the arm's, to see the machine alone."""
+    """Time fixed work that uses neither torch nor the arm's code, in seconds, to observe the machine alone."""
     block, hashed = bytes(CONTROL_BYTES), hashlib.sha256()
     start = clock()
     for _ in range(CONTROL_ROUNDS):
@@ -47,7 +48,7 @@ def control_loop(clock: Callable[[], int] = time.perf_counter_ns) -> float:
 
 
 def serve(lines: Iterator[bytes], answer: Callable[[WorkerResponse], None]) -> None:
-    """Answer one message after another until the parent says end, or is gone."""
+    """Answer one message after another until the parent asks to end, or is gone."""
     setup, paired_job = Setup(jobs={}), None
     for line in lines:
         if b'"do"' not in line:
@@ -57,7 +58,7 @@ def serve(lines: Iterator[bytes], answer: Callable[[WorkerResponse], None]) -> N
         if request.do == "end":
             return
         if request.do == "build":
-            from cnnbench.engine.paired_job import PairedJob  # which imports torch: the handshake says what was found
+            from cnnbench.engine.paired_job import PairedJob  # imports torch: the handshake reports its version
 
             paired_job = None  # the network before it goes first: one at a time
             paired_job = PairedJob(setup, request.job)
@@ -75,7 +76,7 @@ def serve(lines: Iterator[bytes], answer: Callable[[WorkerResponse], None]) -> N
 
 
 def classify_failure(error: Exception) -> WorkerFailure:
-    """What went wrong, typed."""
+    """Type what went wrong."""
     if isinstance(error, ValidationError):
         message = f"its cnnbench does not understand {describe_first_problem(error)}"
         return WorkerFailure(status="outdated", message=message)
@@ -84,7 +85,7 @@ def classify_failure(error: Exception) -> WorkerFailure:
 
 
 def main() -> None:
-    """Greet, work, go."""
+    """Do the handshake, serve the parent's requests, and end the process."""
     lines = iter(sys.stdin.buffer.readline, b"")
     handshake = HandshakeRequest.model_validate_json(next(lines))
     exit_with_parent(handshake.parent_pid)
@@ -98,7 +99,7 @@ def main() -> None:
         package, software = str(Path(__file__).resolve().parents[1]), collect_torch_info()[0]
         answer(WorkerResponse(hello=Handshake(spoken=PROTOCOL_VERSION, package=package, software=software)))
         serve(lines, answer)
-    except Exception as error:  # noqa: BLE001  the worker's one broad door: what is unforeseen is typed and told
+    except Exception as error:  # noqa: BLE001  the worker's one broad catch: the unforeseen is typed and reported
         answer(WorkerResponse(failed=classify_failure(error)))
     sys.stderr.flush()
     os._exit(0)  # nothing is left to do, and an interpreter's shutdown can hang in a driver

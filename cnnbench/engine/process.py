@@ -1,8 +1,8 @@
 """How every worker process lives, reports and ends: it dies with its parent, types what fails in it, and writes one outcome.
 
-On the way it tells its parent which phase begins, how many timed steps are done, and what memory is held then: never more
-than one message a second while steps are counted, and only between steps or blocks, so that progress does not disturb what it
-reports. Memory is read when a message goes and at no other time: two small reads that wait for no device.
+On the way it reports to its parent which phase begins, how many timed steps are done, and how much memory is in use:
+never more than one message per second while steps are counted, and only between steps or blocks, so that progress does
+not disturb what it reports. Memory is read only when a message is sent: two small reads that wait for no device.
 
 Imported by everything in the engine that is started as a process, and by what those import, so it imports nothing of the engine.
 """
@@ -56,13 +56,13 @@ def run_typed(measure: Callable[[], Outcome]) -> Outcome:
     """Return what `measure` returns, or what it raised as a typed outcome."""
     try:
         return measure()
-    except Exception as error:  # noqa: BLE001  the one broad door of the worker: what is unforeseen becomes a record
+    except Exception as error:  # noqa: BLE001  the worker's one broad catch: the unforeseen becomes a record
         status, message = type_error(error)
         return Outcome(status=status, message=message)
 
 
 def type_error(error: Exception) -> tuple[Status, str]:
-    """Return the status that an error comes to and its message; of one that nobody foresaw print the traceback."""
+    """Return an error's status and its message; print the traceback of an unforeseen one."""
     match error:
         case UnsupportedError() | DeviceError():
             return "unsupported", str(error)
@@ -76,7 +76,7 @@ def type_error(error: Exception) -> tuple[Status, str]:
 
 
 def serve_parent(work: Callable[[WorkerInput, ProgressWriter], Outcome]) -> NoReturn:
-    """Do the work that standard input names and the parent waits for, write its outcome and end the process."""
+    """Do the work described on standard input, write its outcome for the parent and end the process."""
     worker_input = WorkerInput.model_validate_json(sys.stdin.buffer.read())
     exit_with_parent(worker_input.parent_pid)
     outcome = work(worker_input, ProgressWriter(worker_input.progress_fd))
@@ -95,22 +95,22 @@ INTERVAL_NS = 1_000_000_000
 
 
 class ProgressWriter:
-    """Messages to the parent, one JSON line each, at most one a second while counting steps."""
+    """Messages to the parent, one JSON line each, at most one per second while counting steps."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor, self._due_ns, self._total = descriptor, 0, 0
         self.wanted = descriptor is not None
-        """Whether anyone reads."""
+        """Whether a parent reads the messages."""
         self.sizes: dict[str, Callable[[], int | None]] = {"host_bytes": resident_bytes}
-        """What each message tells of memory; these calls must not synchronise (see devices.base.Attached)."""
+        """Memory sizes reported in each message; these calls must not synchronise (see devices.base.Attached)."""
 
     def phase(self, name: str, total: int = 0) -> None:
-        """Tell that a phase begins; `total` timed steps will be counted in it."""
+        """Report that a phase begins; `total` timed steps will be counted in it."""
         self._total = total
         self._send({"phase": name, "done": 0, "total": total})
 
     def count(self, done: int) -> None:
-        """Tell how many steps are done, if a second has passed since the last time."""
+        """Report how many steps are done, if a second has passed since the last report."""
         now = time.perf_counter_ns()
         if now >= self._due_ns or done == self._total:
             self._due_ns = now + INTERVAL_NS
@@ -126,7 +126,7 @@ class ProgressWriter:
 
 
 def reset_host_peak(proc: Path = Path("/proc/self")) -> Memory:
-    """Begin a new high-water mark; where the kernel does not allow it, the mark is the process's whole life's.
+    """Begin a new high-water mark; if the kernel refuses, the mark covers the whole life of the process.
 
     The mark is VmHWM from /proc/self/status, reset through /proc/self/clear_refs. Not `ru_maxrss`: it is inherited through fork
     and exec, so a small child of a large parent reports the parent's peak.
@@ -143,12 +143,12 @@ def reset_host_peak(proc: Path = Path("/proc/self")) -> Memory:
 
 
 def host_peak_bytes(proc: Path = Path("/proc/self")) -> int | None:
-    """Highest resident size since the mark was reset; None where there is no /proc."""
+    """Read the highest resident size in bytes since the mark was reset; None without /proc."""
     return _status_bytes("VmHWM", proc)
 
 
 def resident_bytes(proc: Path = Path("/proc/self")) -> int | None:
-    """Resident bytes now, one short line read (statm, second field, in pages); None where there is no /proc."""
+    """Read the resident bytes now, from one short line (statm, second field, in pages); None without /proc."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         return int((proc / "statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return None
@@ -162,4 +162,4 @@ def _status_bytes(key: str, proc: Path) -> int | None:
 
 
 SILENT = ProgressWriter(None)
-"""Nobody reads."""
+"""A writer without a reader."""

@@ -1,8 +1,9 @@
-"""One timing of any work under pytest-benchmark's fixture, by the rules of a trial: warmed up, synchronised, no collector.
+"""One timing of any work under pytest-benchmark's fixture, by the rules of a trial: warm-up, synchronisation, no
+collector.
 
-Enters pytest-benchmark's `benchmark` fixture and a callable; leaves the fixture's own statistics of the rounds, and in its
+It takes pytest-benchmark's `benchmark` fixture and a callable; the fixture gets its statistics of the rounds, and its
 `extra_info` what they mean: FLOP/s, images/s, memory high-water marks, device and torch. Rounds of one process are not
-independent, whatever statistics are made of them: n is 1.
+independent, whatever statistics are computed from them: n is 1.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def measure(
     flops: int | None = None,
     images: int | None = None,
 ) -> T:
-    """Time `rounds` rounds of `calls` calls of `work`, each with one synchronisation at its end; returns the last result.
+    """Time `rounds` rounds of `calls` calls of `work`, one synchronisation per round; return the last result.
 
     `device` is where the work runs, `cpu` or `cuda:0`: a wrong one means a wrong time. `flops` and `images` are those of
     one call (`workloads.flops_per_step` has a training step's). `extra_info` gets `device`, `device_name`, `torch`,
@@ -40,9 +41,9 @@ def measure(
     `host_peak_bytes`, `device_peak_bytes` (allocated) and `device_reserved_peak_bytes`, None where unknown; the marks
     begin after warm-up. Raises DeviceError for a device that torch cannot use.
 
-    `benchmark` is pytest-benchmark's fixture, which declares no types. Of it are used `enabled` (false under
+    `benchmark` is pytest-benchmark's fixture, which declares no types. The parts used are `enabled` (false under
     `--benchmark-disable`: the target is then called once and nothing is timed), `pedantic` (times so many rounds and returns
-    what the last one gave), `stats` (by name once it has run; None before, and where it is disabled) and `extra_info`.
+    the last one's result), `stats` (by name once it has run; None before, and where it is disabled) and `extra_info`.
     """
     if device.partition(":")[2] not in ("", "0"):  # it would be the first that is waited for
         raise DeviceError(f"device {device!r}: a test has the first of its kind; choose it with CUDA_VISIBLE_DEVICES")
@@ -83,7 +84,7 @@ def measure(
 
 @cache
 def _find_device_name(kind: str) -> str | None:
-    """Name the first accelerator of this kind; the CPU's name stands in the machine's facts."""
+    """Name the first accelerator of this kind; the CPU's name is among the machine's facts."""
     found = torch_info.collect_torch_info()[1]
     return next((each.name for each in found if each.id.startswith(kind)), None)
 

@@ -1,8 +1,8 @@
 """One worker's TensorBoard run: what its trial measured, its weights before and after, its graph, its job, its machine.
 
-All of it is written when the measuring is over, from the finished trial; between start and stop nothing of this runs. Enters
-a trial and the weights it ended with; leaves a folder with one event file, whole or not at all. What goes wrong here never
-costs the record: it becomes a note in the trial's settings (`schema.TENSORBOARD_NOTE`), shown as a warning.
+All of it is written after the measurement, from the finished trial; between start and stop none of this runs. A trial
+and the weights it ended with give a folder with one event file, whole or not at all. A failure here never costs the
+record: it becomes a note in the trial's settings (`schema.TENSORBOARD_NOTE`), shown as a warning.
 
 Steps are optimiser steps. The wall time of a point of the training is the time its block ended by the trial's own clock,
 so that TensorBoard's relative axis shows seconds of training rather than the moment of writing.
@@ -32,14 +32,14 @@ Weights = Mapping[str, torch.Tensor]
 
 
 def copy_weights(timed: TimedStep) -> Weights:
-    """A copy of every parameter as it is now; none of what has no network."""
+    """Copy every parameter as it is now; empty for a step without a network."""
     network = getattr(timed, "network", None)
     parameters = network.named_parameters() if isinstance(network, torch.nn.Module) else ()
     return {name: each.detach().to("cpu", torch.float32, copy=True) for name, each in parameters}
 
 
 def add_tensorboard_run(worker_input: WorkerInput, timed: TimedStep, trial: Trial, end_weights: Weights) -> Trial:
-    """Write the run where one was asked for; the trial, with a note where that failed in whole or in part.
+    """Write the run if one was asked for; return the trial, with a note if that failed in whole or in part.
 
     Puts the network back to its first weights, whose histogram is written too: nothing may be measured after this.
     """
@@ -56,9 +56,9 @@ def add_tensorboard_run(worker_input: WorkerInput, timed: TimedStep, trial: Tria
 def write_run(
     directory: Path, worker_input: WorkerInput, trial: Trial, start_weights: Weights, end_weights: Weights
 ) -> str | None:
-    """Write the run into `directory`, made anew; what had to be left out of it, or None. Raises OSError where it cannot be.
+    """Write the run into a new `directory` and return a note on what had to be left out, or None. Raises OSError.
 
-    A product has scalars and the machine, a network its weights, graph and hyper-parameters too.
+    A product's run has scalars and the machine, a network's also weights, graph and hyper-parameters.
     """
     from torch.utils.tensorboard import SummaryWriter
     from torch.utils.tensorboard.summary import hparams
@@ -85,8 +85,9 @@ def write_run(
 
 
 def final_metrics(job: Job, trial: Trial) -> dict[str, float]:
-    """The trial in a few figures, by tag, SI base units; what was not measured is left out. Of ranks, which each draw a share of
-    the batch, images are those of all.
+    """Summarize the trial in a few figures by tag, in SI base units; what was not measured is left out.
+
+    Images are those of all ranks together.
     """
     seconds, flops = sum(trial.block_seconds), workloads.flops_per_step(job)
     reached = job.target is not None and any(each.reaches(job.target) for each in trial.epoch_evaluations[-1:])
@@ -102,7 +103,7 @@ def final_metrics(job: Job, trial: Trial) -> dict[str, float]:
 
 
 def machine_text(worker_input: WorkerInput) -> str:
-    """The machine, its processor and the software as a Markdown table."""
+    """Describe the machine, its processor and the software in a Markdown table."""
     machine, software, job = worker_input.machine, worker_input.software, worker_input.job
     rows = [("device", job.device)]
     if machine is not None and software is not None:
@@ -144,7 +145,7 @@ def _write_scalars(writer: Any, job: Job, trial: Trial) -> None:
 
 
 def _write_histograms(writer: Any, weights: Weights, step: int) -> None:
-    """A histogram a parameter; values that are no numbers, as after a divergence, are left out."""
+    """Write a histogram per parameter; values that are not finite, as after a divergence, are left out."""
     for name, values in weights.items():
         finite = values[torch.isfinite(values)]
         if finite.numel():
@@ -152,7 +153,7 @@ def _write_histograms(writer: Any, weights: Weights, step: int) -> None:
 
 
 def _write_graph(writer: Any, job: Job) -> str | None:
-    """Trace a network of its own, not the one that was timed, in evaluation mode; why that could not be, or None."""
+    """Trace a new network in evaluation mode, not the timed one; return why that failed, or None."""
     try:
         workload = workloads.get(job.workload).with_variant(job.pool, job.activation)
         copy = workload.build(job.init, job.seed).eval()
@@ -165,7 +166,7 @@ def _write_graph(writer: Any, job: Job) -> str | None:
 
 
 def _summarize_error(error: Exception) -> str:
-    """The error in a line, without a path in it: ledgers are published."""
+    """Describe the error in one line without a path, since ledgers are published."""
     if isinstance(error, OSError) and error.strerror:
         return f"{type(error).__name__}: {error.strerror}"
     return summarize_error(error)

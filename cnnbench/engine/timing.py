@@ -1,7 +1,7 @@
-"""The clocks: warm up, synchronise, time. The only room where time is taken around work.
+"""The clocks: warm up, synchronise, time. The only module that times work.
 
-Between start and stop stand the work and the one synchronisation that ends it; no logging, no allocation of ours, no
-reading of results. The clock is an argument, so a test can give a fake one. A change of a rule here raises
+Between start and stop are the work and the one synchronisation that ends it; no logging, no allocation of ours, no
+reading of results. The clock is an argument, so a test can pass a fake one. A change of a rule here raises
 `schema.PROTOCOL`.
 """
 
@@ -20,14 +20,14 @@ NANO = 1e-9
 NanosecondClock = Callable[[], int]
 """Monotonic nanoseconds."""
 Steps = Callable[[int], None]
-"""Does that many steps; as one step, queued or done and never synchronised."""
+"""Does that many steps, queued or done but never synchronised, like a single step."""
 OnSteps = Callable[[int], None]
-"""Told how many timed steps are done; keeps to one message a second by itself."""
+"""Called with the number of timed steps done; sends at most one message per second by itself."""
 
 
 @contextmanager
 def disable_gc() -> Iterator[None]:
-    """No cyclic garbage collection inside, what was garbage collected first, the former state restored after."""
+    """Collect garbage, then disable cyclic garbage collection inside the block and restore its state afterwards."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -46,7 +46,7 @@ def warm_up(
     after_step: Callable[[], None] | None = None,
     clock: NanosecondClock = time.perf_counter_ns,
 ) -> tuple[float, ...]:
-    """Seconds of each of `steps` steps, synchronised one by one; `after_step` runs outside the time."""
+    """Do `steps` steps, synchronised one by one, and return the seconds of each; `after_step` is not timed."""
     seconds = []
     synchronize()
     for _ in range(steps):
@@ -68,11 +68,11 @@ def time_paired_turn(
     many: Steps | None = None,
     clock: NanosecondClock = time.perf_counter_ns,
 ) -> tuple[float, ...]:
-    """One turn of a paired measurement: the first step warms the caches that the other arm filled, the rest is timed.
+    """Time one turn of a paired measurement after a first step, which warms the caches that the other arm filled.
 
-    Seconds of each kept step where `each_step` is true; else, where steps are queued and a synchronisation after each
-    would change them, the mean of all in one value; there `many`, where given, does them in one call. To whole
-    nanoseconds, the clock's own resolution.
+    Returns the seconds of each timed step if `each_step` is true. Otherwise steps are queued, a synchronisation after
+    each would change them, and the result is their mean in one value; `many`, where given, does them in one call.
+    Rounded to whole nanoseconds, the clock's own resolution.
     """
     step()
     synchronize()
@@ -102,9 +102,10 @@ def time_blocks(
     on_steps: OnSteps | None = None,
     clock: NanosecondClock = time.perf_counter_ns,
 ) -> tuple[float, ...]:
-    """The steady-state clock: seconds of each block, from an idle device to an idle device. The rest runs between blocks.
+    """Time each block from an idle device to an idle device, in seconds: the steady-state clock.
 
-    `steps`, where given, does a block's steps in one call, in place of a call of `step` each.
+    `after_block` and `on_steps` run between blocks. `steps`, where given, does a block's steps in one call instead of
+    one call of `step` for each.
     """
     seconds = [0.0] * blocks
     run = steps or _repeat_step(step)
@@ -139,7 +140,7 @@ class JobTiming:
     evaluations: tuple[Evaluation, ...]
     stopped_early: bool
     before_seconds: float = 0.0
-    """Of which the part before the first epoch."""
+    """The part of `job_seconds` before the first epoch."""
     before_steps: int = 0
 
 
@@ -158,13 +159,13 @@ def time_job(
     report: OnSteps | None = None,
     clock: NanosecondClock = time.perf_counter_ns,
 ) -> JobTiming:
-    """The job clock: first batch drawn to last step synchronised, in one piece, prescribed evaluations timed apart too.
+    """Time a whole job from the first batch drawn to the last step synchronised; evaluations are also timed separately.
 
-    `evaluate` gives (correct, images) after each epoch, and the job ends where `stop` of these is true: under the
-    accuracy clock an epoch is the steps between two evaluations. `before` is work of the job ahead of its epochs
-    (pre-training) and gives the steps it took. `after_epoch` notes a loss without waiting for it. `on_steps` is called
-    after every step and costs what it costs inside the job clock (shown to be under 0.5 % by a run without it). `steps`,
-    where given, does up to `steps_per_launch` steps in one call, in place of a call of `step` each, and is reported after.
+    `evaluate` gives (correct, images) after each epoch, and the job ends when `stop` of these is true: under the
+    accuracy clock an epoch is the steps between two evaluations. `pretrain` is the job's work before its epochs and
+    gives the steps it took. `after_epoch` notes a loss without waiting for it. `report` is called after every call of
+    `steps`; its cost is inside the job clock (under 0.5 %, as a run without it shows). `steps`, where given, does up to
+    `steps_per_launch` steps in one call, instead of one call of `step` for each.
     """
     run = steps or _repeat_step(step)
     epoch_seconds = []

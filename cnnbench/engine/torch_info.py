@@ -1,4 +1,4 @@
-"""What torch is and sees here, asked in a process of its own so that the runner never imports torch.
+"""torch's version, build and devices, asked in a separate process so that the runner never imports torch.
 
 Run as `python -m cnnbench.engine.torch_info`; prints one JSON object: `software` (schema.Software less the git fields, which
 the parent knows) and `devices` (schema.Device of every accelerator torch can use).
@@ -20,7 +20,7 @@ from cnnbench.schema import Device, Software
 
 
 def collect_torch_info() -> tuple[Software, tuple[Device, ...]]:
-    """Versions and usable accelerators."""
+    """Collect versions and the accelerators that torch can use."""
     hip, cuda = torch.version.hip, torch.version.cuda
     cudnn: Any = torch.backends.cudnn
     software = Software(
@@ -38,7 +38,7 @@ def collect_torch_info() -> tuple[Software, tuple[Device, ...]]:
 
 
 def _read_config(key: str, end: str) -> str | None:
-    """What stands between the key and the end in torch's description of its build."""
+    """Read the text between the key and `end` in torch's description of its build."""
     _, found, rest = torch.__config__.show().partition(key)
     return rest.split(end)[0].strip() if found else None
 

@@ -25,12 +25,12 @@ EVALUATION_BATCH = 500
 
 
 def steps_per_block(job: Job) -> int:
-    """Optimiser steps of one block: of an epoch under the job clock, between two looks under the accuracy clock."""
+    """Count the optimiser steps of one block: an epoch (job clock), or between two evaluations (accuracy clock)."""
     return {"steady": job.block_steps, "accuracy": job.evaluate_every}.get(job.clock, job.steps_per_epoch) or 0
 
 
 class TimedStep(ABC):
-    """What the clocks time: a step, repeated. What is said here holds for a step without a network."""
+    """What the clocks time: a repeated step. The defaults here are those of a step without a network."""
 
     steps_per_launch = 1
     """Steps that one launch can do, see `steps`."""
@@ -44,32 +44,32 @@ class TimedStep(ABC):
 
     def __init__(self) -> None:
         self.recorded_settings: dict[str, str] = {}
-        """What the record's settings should say of how this was built."""
+        """Details of the build for the record's settings."""
 
     @abstractmethod
     def step(self) -> None:
-        """One optimiser step (or one product); queued or done, never synchronised here."""
+        """Do one optimiser step (or one product), queued or done but never synchronised here."""
 
     def steps(self, count: int) -> None:
-        """`count` steps; a variant that can do several in one launch does."""
+        """Do `count` steps; a variant that can do several in one launch does so."""
         step = self.step
         for _ in range(count):
             step()
 
     def reset(self) -> None:  # noqa: B027  a step without weights has no state to go back to
-        """Back to the state before the first step, so that warm-up leaves no trace in the result."""
+        """Restore the state before the first step, so that warm-up leaves no trace in the result."""
 
     def loss(self) -> float | None:
-        """Loss of the last step; synchronises, so it is never called between start and stop."""
+        """Read the last step's loss; synchronises, so it is never called between start and stop."""
         return None if self._last_loss is None else float(self._last_loss.detach().item())
 
     def last_loss(self) -> torch.Tensor | None:
-        """The same as it lies on the device, for reading later: nothing waits for it."""
+        """Return the last step's loss as a tensor on the device, for reading later: nothing waits for it."""
         return None if self._last_loss is None else self._last_loss.detach()
 
     @property
     def images_drawn(self) -> int:
-        """Images that the sampler handed out since the last reset."""
+        """Images that the sampler drew since the last reset."""
         return 0
 
 
@@ -98,7 +98,7 @@ class Training(TimedStep):
         self._batches: BatchSource = self._make_batches()
         self._test = None if dataset is None else to_tensors(dataset.test_images, dataset.test_labels, device)
         self.has_test_images = self.trains and dataset is not None
-        """Whether there is anything to be right about."""
+        """Whether test accuracy can be measured."""
         self._optimizer = self._make_optimizer(job.optimizer, workload.learning_rate(job.optimizer))
         self.pretrain: LayerwisePretraining | None = None
         if workload.pretraining is not None and dataset is not None and isinstance(self.network, nn.Sequential):
@@ -108,7 +108,7 @@ class Training(TimedStep):
         self.reset()
 
     def step(self) -> None:
-        """Draw, forward, backward, update; then the further forward passes the job prescribes, dropout on as in training."""
+        """Draw, forward, backward, update; then the job's extra forward passes, dropout on as in training."""
         images, labels = self._batches.draw()
         self._optimizer.zero_grad(set_to_none=True)
         loss = self.compute_mode.loss(images, labels)
@@ -120,7 +120,7 @@ class Training(TimedStep):
         self._last_loss = loss
 
     def steps(self, count: int) -> None:
-        """`count` steps, each at its rate where there are rates to follow."""
+        """Do `count` steps, each at its scheduled rate if there is a schedule."""
         if not self._lr_schedule:
             super().steps(count)
             return
@@ -130,10 +130,10 @@ class Training(TimedStep):
             self.step()
 
     def prepare(self) -> None:
-        """What is done once before the first step; nothing here. Raises UnsupportedError where a rung cannot be had after all."""
+        """Prepare once before the first step; nothing here. Raises UnsupportedError if a rung fails here after all."""
 
     def reset(self) -> None:
-        """First weights, first optimiser state, first batch, first random numbers."""
+        """Restore the first weights, optimiser state, batch and random numbers."""
         with torch.no_grad():
             for each, start in zip(self._list_state(), self._initial_state, strict=True):
                 each.copy_(start)
@@ -146,40 +146,40 @@ class Training(TimedStep):
         self.network.train()
 
     def disable_dropout(self) -> None:
-        """Dropout off until the next reset, so that two ways of computing a step can be held against each other."""
+        """Turn dropout off until the next reset, so that two ways of computing a step can be compared."""
         for module in self.network.modules():
             if isinstance(module, nn.modules.dropout._DropoutNd):
                 module.eval()
 
     def set_lr(self, rate: float) -> None:
-        """The learning rate of the steps to come."""
+        """Set the learning rate of the following steps."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate
 
     def set_lr_schedule(self, rates: Sequence[float]) -> None:
-        """The learning rate of each step that `steps` does, the first after a reset at the first; after the last it stays."""
+        """Set the learning rate of each step of `steps`, from the first after a reset on; the last rate then stays."""
         self._lr_schedule, self._schedule_position = tuple(rates), 0
 
     def replace_dataset(self, dataset: Dataset) -> None:
-        """Train and test on these digits from their first image on, with nothing kept of those before."""
+        """Train and test on these digits from their first image on; the previous ones are dropped."""
         self.setup = replace(self.setup, dataset=dataset)
         self._batches = self._make_batches()
         self._test = to_tensors(dataset.test_images, dataset.test_labels, self._device)
 
     def _make_batches(self) -> BatchSource:
-        """Where batches come from; a tuned rung may have another way to the same ones."""
+        """Make the source of batches; a tuned rung may draw the same batches in another way."""
         return make_batches(self.setup)
 
     def _make_optimizer(self, name: str, rate: float) -> torch.optim.Optimizer:
-        """The update rule; a tuned rung may compute the same one otherwise."""
+        """Make the update rule; a tuned rung may compute the same rule in another way."""
         return make_optimizer(name, self.network.parameters(), rate)
 
     def _reorder(self, network: nn.Module) -> nn.Module:
-        """The network as it is; a tuned rung may put the same modules in another order."""
+        """Return the network as it is; a tuned rung may put the same modules in another order."""
         return network
 
     def gradients(self, images: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
-        """Of every parameter for one batch, dropout off: to compare ways of computing them."""
+        """Compute every parameter's gradient for one batch, dropout off, to compare ways of computing them."""
 
         def work() -> None:
             self._optimizer.zero_grad(set_to_none=True)
@@ -193,29 +193,29 @@ class Training(TimedStep):
         return found
 
     def _list_state(self) -> list[torch.Tensor]:
-        """What a step changes in the network: parameters, and buffers, in whose place a module may put others at each step."""
+        """List what a step changes in the network: parameters and buffers (a module may replace a buffer in a step)."""
         return [*self.network.parameters(), *self.network.buffers()]
 
     def _run_once(self, work: Callable[[], None]) -> None:
         work()
 
     def compile(self) -> None:
-        """Compile the network's forward and backward. Raises UnsupportedError where that fails."""
+        """Compile the network's forward and backward. Raises UnsupportedError if that fails."""
         images, labels = self._batches.draw()
         self.compute_mode.compile(images, labels, training=self.trains)
         self.reset()
 
     def draw(self) -> Batch:
-        """The next batch and nothing else, to learn what drawing alone costs."""
+        """Draw the next batch and do nothing else, to measure the cost of drawing."""
         return self._batches.draw()
 
     @property
     def images_drawn(self) -> int:
-        """Images the sampler handed out since the last reset."""
+        """Images that the sampler drew since the last reset."""
         return self._batches.images_drawn
 
     def count_correct(self, images: int | None = None) -> tuple[int, int]:
-        """(correct, of) on `images` random test images, or on all of them in order; dropout off, training mode restored.
+        """Count (correct, images) on `images` random test images or all in order, dropout off; restore training mode.
 
         Computed as the training is, but never compiled: another batch would be another compilation inside a clock.
         """
@@ -250,18 +250,18 @@ class Inference(Training):
         super().__init__(replace(setup, job=job))
 
     def step(self) -> None:
-        """Draw, forward."""
+        """Draw a batch and do its forward pass."""
         images, labels = self._batches.draw()
         with torch.inference_mode():
             self._last = self.compute_mode.logits(images), labels
 
     def reset(self) -> None:
-        """The first batch again."""
+        """Restart at the first batch."""
         super().reset()
         self.network.eval()
 
     def loss(self) -> float | None:
-        """Cross-entropy of the last batch, to compare two ways of computing it."""
+        """Compute the last batch's cross-entropy, to compare two ways of computing it."""
         if self._last is None:
             return None
         logits, labels = self._last
@@ -269,7 +269,7 @@ class Inference(Training):
 
 
 class GemmStep(TimedStep):
-    """The GEMM workload: one product of random square operands into a result that is there already."""
+    """The GEMM workload: one product of random square operands into an existing result."""
 
     def __init__(self, job: Job, device: torch.device) -> None:
         super().__init__()
@@ -281,11 +281,11 @@ class GemmStep(TimedStep):
         self._out = torch.empty(shape, device=device, dtype=dtype)
 
     def step(self) -> None:
-        """One product."""
+        """Compute one product."""
         torch.mm(self._left, self._right, out=self._out)
 
     def repeat(self, amount: float) -> None:
-        """`amount` of the product again: whole ones, then a part of its rows."""
+        """Repeat the product `amount` times: whole ones, then a part of its rows."""
         whole, part = divmod(amount, 1.0)
         for _ in range(int(whole)):
             self.step()
@@ -306,7 +306,7 @@ class LayerwisePretraining:
         """Mean squared error of each layer's last step."""
 
     def __call__(self) -> int:
-        """Train all layers; the steps done. Leaves the feed at its first batch."""
+        """Train all layers and return the steps done. Leaves the batches at the first one."""
         self.losses = []
         for index in self._hidden:
             self._batches.restart()

@@ -1,9 +1,9 @@
-"""One trial from attach to result: the order in which a worker does things, and what stands inside which clock.
+"""One trial from attach to result: the order in which a worker does things, and what is inside which clock.
 
-attach -> data -> build -> first step (cold start ends) -> canary and precision check -> warm-up -> reset to the start ->
-marks and telemetry -> TIMED REGION -> marks and telemetry -> test accuracy -> operator count and floors -> TensorBoard.
-Where several processes do a job together each goes through all of this, and `ProcessGroup` keeps them in step. What is timed,
-and in which pieces, is `time_region`'s, by the clock that the job names.
+attach -> data -> build -> first step (cold start ends) -> canary and precision check -> warm-up -> reset to the start
+-> marks and telemetry -> TIMED REGION -> marks and telemetry -> test accuracy -> operator count and floors ->
+TensorBoard. If several processes do a job together, each does all of this, and `ProcessGroup` keeps them in step.
+`time_region` decides what is timed and in which pieces, by the clock that the job names.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from cnnbench.workloads.flops import FLOAT32_BYTES
 T = TypeVar("T")
 ALL_IMAGES = 10_000
 COPY_BYTES = 64 * 2**20
-"""Copied to find the bandwidth under any step."""
+"""Bytes copied to measure the device's bandwidth."""
 
 
 class _Phases:
@@ -59,8 +59,9 @@ def measure_trial(
     started_ns: int,
     join: Callable[[Job], ProcessGroup] | None,
 ) -> Outcome:
-    """The whole trial; of several processes `join` joins the others. Raises UnsupportedError, DivergedError and whatever the
-    work raises; see engine.process.
+    """Measure the whole trial; of several processes each joins the others by `join`.
+
+    Raises UnsupportedError, DivergedError and whatever the work raises; see engine.process.
     """
     job, group = worker_input.job, SINGLE
 
@@ -86,7 +87,7 @@ def measure_trial(
     phases.end("first_step")
     cold_start = (phases.mark_ns - worker_input.spawn_monotonic_ns) * NANO
 
-    # Checks of what is about to be believed: the synchronise, the number format, the counts of a workload not ours.
+    # Checks before the timing: the synchronise, the number format, the counts of a workload that is not ours.
     progress.phase("canary")
     canary_result = canary.run(canary.TorchProbe(attached.device, attached.synchronize))
     errors = compute_mode.measure_rounding(attached.device, job.precision)
@@ -122,7 +123,7 @@ def measure_trial(
         }
     )
 
-    # What the timed steps left, read before anything else is done to the network.
+    # The result of the timed steps, read before anything else is done to the network.
     images, final_loss, weights = timed.images_drawn, timed.loss(), group.weights_digest(timed)
     steps, parameters = len(timing.epoch_seconds) * steps_per_block(job), timed.parameters or None
     if worker_input.tensorboard_dir is not None:
@@ -201,9 +202,9 @@ def time_region(
     losses: list[torch.Tensor],
     group: ProcessGroup = SINGLE,
 ) -> JobTiming:
-    """Time it, by the clock the job names; a steady job's blocks come back as `epoch_seconds`."""
+    """Time the job by the clock it names; a steady job's blocks are returned as `epoch_seconds`."""
     report = progress.count if progress.wanted else None
-    # A block's last loss is noted as it lies on the device, and read when the clock has stopped.
+    # A block's last loss is noted as a tensor on the device, and read after the clock has stopped.
     note, synchronize = record_known(timed.last_loss, losses), group.synchronizer(attached)
     if job.clock == "steady":
         progress.phase("timed", job.blocks * job.block_steps)
@@ -249,7 +250,7 @@ def time_region(
 
 
 def follow_recipe(job: Job, training: Training) -> Callable[[], int]:
-    """Give the training's steps the recipe's rates, and return what the clock calls before the first: it opens the digits."""
+    """Set the recipe's rates, and return the function that the clock calls first, which reads the digits."""
     dataset = training.setup.dataset
     if job.recipe is None or dataset is None:
         raise WorkloadError("the recipe clock needs a recipe, and digits")
@@ -257,7 +258,7 @@ def follow_recipe(job: Job, training: Training) -> Callable[[], int]:
     file = data.write_decompressed(dataset)
 
     def read_dataset() -> int:
-        """Read the decompressed, verified digits and make them the training's; no step is one of them."""
+        """Give the training the decompressed, verified digits; return 0, the number of steps done."""
         training.replace_dataset(data.read_decompressed(file, dataset))
         return 0
 
@@ -265,14 +266,14 @@ def follow_recipe(job: Job, training: Training) -> Callable[[], int]:
 
 
 def make_target_test(target: float) -> Callable[[int, int], bool]:
-    """The rule that the gates judge the record by, so that neither rounds otherwise."""
+    """Make the test that the gates judge the record by, so that both round alike."""
     return lambda correct, images: Evaluation(after_steps=0, images=images, correct=correct, seconds=0.0).reaches(
         target
     )
 
 
 def record_known(read: Callable[[], T | None], known: list[T]) -> Callable[[], None]:
-    """Return what reads a value and appends it where there is one."""
+    """Return a function that reads a value and appends it to `known` unless it is None."""
 
     def record() -> None:
         if (value := read()) is not None:
@@ -282,12 +283,14 @@ def record_known(read: Callable[[], T | None], known: list[T]) -> Callable[[], N
 
 
 def measure_lower_bounds(attached: Attached, draw: Callable[[], object] | None) -> dict[str, float]:
-    """`launch_seconds` (one element-wise operator on one value, amortised over a queue of 200), `sync_seconds` (an idle
-    synchronise), `copy_bytes_per_second` (read plus written, 64 MiB device to device) and, where there are batches to
-    draw, `draw_seconds` (one batch, nothing done with it), each the best of 5.
+    """Measure lower bounds of a step's time, each the best of 5.
 
-    They answer "why not N times faster": a step of k operators cannot beat k launches, nor can its bytes beat the copy
-    bandwidth. Measured after the timed region, in the same process, with the same threads.
+    `launch_seconds` (one element-wise operator on one value, amortised over a queue of 200), `sync_seconds` (an idle
+    synchronise), `copy_bytes_per_second` (read plus written, 64 MiB device to device) and, if there are batches to
+    draw, `draw_seconds` (one batch, nothing done with it).
+
+    They answer "why not N times faster": a step of k operators cannot be faster than k launches, nor its bytes faster
+    than the copy bandwidth. Measured after the timed region, in the same process, with the same threads.
     """
     device = attached.device
     one = torch.zeros(1, device=device)
@@ -309,7 +312,7 @@ def measure_lower_bounds(attached: Attached, draw: Callable[[], object] | None) 
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the operators dispatched inside it, views left out."""
+    """A counter of the operators dispatched inside it, without views."""
 
     operators = 0
 
@@ -320,7 +323,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def count_operators(step: Callable[[], None]) -> int:
-    """Operators (views left out) that one step dispatches; the step is really run."""
+    """Count the operators (without views) that one step dispatches; the step is really run."""
     counter = _Counter()  # type: ignore[no-untyped-call]
     with counter:
         step()

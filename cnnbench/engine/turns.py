@@ -1,4 +1,4 @@
-"""The name by which every revision so far starts an arm's worker; the code is in `paired_worker`.
+"""The module name by which every revision so far starts an arm's worker; the code is in `paired_worker`.
 
 A check starts the workers of two revisions by one module name, and revisions before the rename know only this one.
 """

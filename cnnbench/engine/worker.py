@@ -1,10 +1,10 @@
-"""A worker: one process, one job in on standard input, one outcome out into a file, progress on a pipe.
+"""A worker: one process that reads one job from standard input, writes one outcome to a file and progress to a pipe.
 
 A job of several processes is done by ranks, which this one starts and watches (`distributed.launcher`). They are workers too:
 each is started with a folder and its number on this machine, and finds its job there (`distributed.rank`).
 
-Everything that can go wrong inside becomes a typed outcome (`process`); what kills the process itself (signals, the kernel's
-out-of-memory killer) is typed by the parent, `runner.launch`.
+Every failure inside becomes a typed outcome (`process`); the parent, `runner.launch`, types the death of the process
+itself (signals, the kernel's out-of-memory killer).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def run(worker_input: WorkerInput, progress: ProgressWriter) -> Outcome:
-    """Do the job; every failure of the work itself comes back as a typed outcome, one of memory with the size that fits."""
+    """Do the job; return every failure of its work as a typed outcome, out-of-memory with the size that fits."""
     outcome = run_typed(lambda: _measure(worker_input, progress))
     if outcome.status != "oom":
         return outcome
@@ -39,7 +39,7 @@ def run(worker_input: WorkerInput, progress: ProgressWriter) -> Outcome:
 
 
 def _measure(worker_input: WorkerInput, progress: ProgressWriter, join: Join | None = None) -> Outcome:
-    """Measure the trial in this process, which is the job's only one or a rank that `join`s the others; else start the ranks."""
+    """Measure the trial in this process (the job's only one, or a rank with its `join`), or else start the ranks."""
     progress.phase("import torch")
     if worker_input.job.processes > 1 and join is None:
         from cnnbench.engine.distributed.launcher import run_ranks

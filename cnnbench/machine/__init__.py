@@ -1,1 +1,1 @@
-"""The machine under the benchmark: its fingerprint, its theoretical peaks with their sources, and what is wrong with it."""
+"""The machine under the benchmark: its fingerprint, its theoretical peaks with their sources, and its faults."""

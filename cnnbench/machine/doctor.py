@@ -1,8 +1,8 @@
 """What is wrong with this machine for benchmarking, and what to do about it.
 
-`probe_host` asks (load, swap, compiler, the GPUs' state); `diagnose` judges, a pure function of what was asked. Each
-check answers with findings: `ok`, `note` (know it when comparing), `warning` (numbers will suffer), `unfit` (a run would
-be worthless). What could not be read gives no finding: the fingerprint and the telemetry already say so.
+`probe_host` reads (load, swap, compiler, the GPUs' state); `diagnose` judges, a pure function of what was read. Each
+check gives findings: `ok`, `note` (know it when comparing), `warning` (numbers will suffer), `unfit` (a run would
+be worthless). An unreadable value gives no finding: the fingerprint and the telemetry already report it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _find(code: str, severity: Severity, message: str, remedy: str = "") -> Doct
 
 @dataclass(frozen=True)
 class HostState:
-    """What is asked for the doctor alone. `steal_share` is the part of all CPU time since boot taken by other guests."""
+    """Values read for the doctor alone. `steal_share` is the part of all CPU time since boot taken by other guests."""
 
     load_1min: float | None = None
     steal_share: float | None = None
@@ -77,7 +77,7 @@ def probe_host(
     which: Callable[[str], str | None] = shutil.which,
     library: Any = None,
 ) -> HostState:
-    """Ask for what `diagnose` needs beside the fingerprint: milliseconds, and a time limit a GPU. Never raises."""
+    """Read what `diagnose` needs beside the fingerprint, in milliseconds, with a time limit per GPU. Never raises."""
     state = sample(None, proc=proc, sys=sys)
     available, total, free = (read_meminfo(proc, key) for key in ("MemAvailable", "SwapTotal", "SwapFree"))
     try:
@@ -101,12 +101,12 @@ def diagnose(
     torch_gpus: Sequence[Device] | None,
     state: HostState,
 ) -> tuple[DoctorFinding, ...]:
-    """Every finding, the gravest first, otherwise in the order of the checks.
+    """Collect all findings, the gravest first, otherwise in the order of the checks.
 
-    `software` is None where torch could not be started; `torch_gpus` are the GPUs torch can use, None where unknown.
+    `software` is None if torch could not be started; `torch_gpus` are the GPUs that torch can use, None if unknown.
     """
     hidden = {twin.uuid for twin in machine.devices if "CUDA_VISIBLE_DEVICES" in (twin.unusable_reason or "")} - {None}
-    shown = [gpu for gpu in gpus.devices if gpu.uuid not in hidden]  # the others are the user's wish, no fault
+    shown = [gpu for gpu in gpus.devices if gpu.uuid not in hidden]  # the user hid the others on purpose: not a fault
     available, limit, clock = state.memory_available_bytes, machine.memory_limit_bytes, machine.cpu_max_clock_hertz
     memory = available if available is None or limit is None else min(available, limit)
     steal = percent(state.steal_share)
@@ -126,7 +126,7 @@ def diagnose(
     }
     found = [_check_torch(software, gpus, shown, torch_gpus), *_apply(HOST_CHECKS, host)]
     for gpu in shown:
-        read = state.gpu_states.get(gpu.id, Telemetry())  # nothing is known where nothing was read
+        read = state.gpu_states.get(gpu.id, Telemetry())  # all unknown if nothing was read
         slowed = ", ".join(reason for reason in read.device_throttle_reasons or () if reason in SLOWED)
         of_gpu = {"gpu": gpu, "read": read, "slowed": slowed, "used_text": data_size(read.device_used_bytes)}
         found += [*_apply(GPU_CHECKS, host | of_gpu)] or [_find("gpu", "ok", f"{gpu.id} {gpu.name}: nothing found")]
@@ -135,7 +135,7 @@ def diagnose(
 
 
 def is_unfit(findings: Sequence[DoctorFinding]) -> bool:
-    """Whether a run here would be worthless (exit code 3)."""
+    """Tell whether a run here would be worthless (exit code 3)."""
     return any(finding.severity == "unfit" for finding in findings)
 
 
@@ -150,7 +150,7 @@ def _check_torch(
         return (device.uuid or "unknown").removeprefix("GPU-").lower()
 
     usable = {plain_uuid(device) for device in torch_gpus or ()}
-    # Of a GPU split by MIG torch lists the instances under UUIDs of their own, never the whole.
+    # torch lists the instances of a GPU split by MIG under other UUIDs, never the whole.
     unused = [gpu for gpu in shown if not gpu.mig and plain_uuid(gpu) not in usable]
     if not unused or torch_gpus is None:
         return _find("torch", "ok", f"torch {software.torch_text} runs")
@@ -158,7 +158,7 @@ def _check_torch(
 
 
 def _explain_unused(unused: Sequence[Device], software: Software, nvml: NvmlResult) -> DoctorFinding:
-    """Why torch cannot use these GPUs, in the order in which the causes exclude one another."""
+    """Explain why torch cannot use these GPUs, in the order in which the causes exclude one another."""
     build, driver = software.torch_build, nvml.driver_cuda
     seen = f"{len(unused)} of {len(nvml.devices)} GPUs ({unused[0].name}) cannot be used by torch"
     if build.startswith("cpu"):
@@ -176,9 +176,9 @@ def _explain_unused(unused: Sequence[Device], software: Software, nvml: NvmlResu
 
 @dataclass(frozen=True)
 class HostCheck:
-    """One check: how grave what it sees is (None: nothing can be said), and the words for a fault and for none.
+    """One check: a judgement of severity (None: cannot be judged), and the texts for a fault and for no fault.
 
-    What it may look at, and what its words may show, is listed in `diagnose`.
+    `diagnose` lists the values that it may judge and that its texts may show.
     """
 
     code: str
@@ -189,7 +189,7 @@ class HostCheck:
 
 
 def _apply(checks: Sequence[HostCheck], host: Mapping[str, Any]) -> Iterator[DoctorFinding]:
-    """The findings of these checks, in their order."""
+    """Yield the findings of these checks, in their order."""
     for check in checks:
         severity = check.judge(SimpleNamespace(**host))
         words, remedy = (check.ok, "") if severity == "ok" else (check.fault, check.remedy)
@@ -259,13 +259,13 @@ HOST_CHECKS = (
         "turbo",
         lambda host: host.machine.turbo is False and "note",
         "turbo is off on {cores} cores: steadier and slower",
-        "Turn it on for peak speed, and say so beside the result",
+        "Turn it on for peak speed, and note that beside the result",
     ),
     HostCheck(
         "steal",
         lambda host: _grade((host.state.steal_share or 0.0) <= HIGH_STEAL),
         "other guests took {steal} of the CPU time since boot",
-        "Use a machine or an instance type with cores of its own",
+        "Use a machine or an instance type with dedicated cores",
     ),
     HostCheck(
         "hypervisor",

@@ -1,10 +1,10 @@
 """Which machine a result belongs to: processor, cores and memory allowed, and what may disturb or fake its speed.
 
-Enters: /proc and /sys (arguments, so that tests lay out trees of their own) and the accelerators found elsewhere.
-Leaves: a `schema.Machine` whose id names the folder under results/, its CPU among the devices. Linux is read
+/proc and /sys (arguments, so that tests can build fake trees) and the accelerators found elsewhere give a
+`schema.Machine` whose id names the folder under results/, its CPU among the devices. Linux is read
 directly, in milliseconds; other systems through sysctl and psutil, and py-cpuinfo (about a second: it starts processes)
-only where neither names the processor. On ARM, where the kernel gives numbers instead of a name, the number is looked up;
-an unknown one shows as its number.
+only if neither names the processor. On ARM, where the kernel gives numbers instead of a name, the number is looked up;
+an unknown processor is named by its number.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _HYPERVISORS = (
     ("parallels", "Parallels"), ("openstack", "OpenStack"), ("virtual machine", "Microsoft Hyper-V"),
     ("apple virtualization", "Apple Virtualization"),
 )  # fmt: skip
-"""Words of the DMI vendor and product (as systemd-detect-virt reads them), first match, and what they stand for."""
+"""Words of the DMI vendor and product (as systemd-detect-virt reads them), first match, with the hypervisor's name."""
 
 _BOOST_DRIVERS = (
     "intel_pstate", "intel_cpufreq", "amd-pstate", "amd-pstate-epp", "apple-cpufreq", "cpufreq-dt", "scmi",
@@ -70,7 +70,7 @@ ARM_CORES = {
 class Processor:
     """A CPU by name and numbers. On ARM `model` is the MIDR part and `stepping` its revision.
 
-    `virtual` is None where the CPU has no flag for it.
+    `virtual` is None if the CPU has no flag for it.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Processor:
 
 
 def parse_cpuinfo(text: str) -> Processor | None:
-    """The processor of a /proc/cpuinfo; None where the text names none."""
+    """Parse the processor from the text of /proc/cpuinfo; None if it names none."""
     field = re.compile(r"^[ \t]*(.*?)[ \t]*:[ \t]*(.*?)[ \t]*$", re.MULTILINE)
     blocks = (dict(field.findall(block)) for block in re.split(r"\n\s*\n", text))
     cores = [block for block in blocks if "processor" in block]
@@ -132,15 +132,15 @@ def _integer(text: str | None) -> int | None:
 
 
 def _select_isa(flags: Collection[str]) -> tuple[str, ...]:
-    """The flags worth keeping, oldest extension first."""
+    """Select the flags worth keeping, oldest extension first."""
     return tuple(flag for flag in RELEVANT_ISA if flag in flags)
 
 
 @cache
 def read_foreign_processor() -> Processor:
-    """The processor where /proc/cpuinfo does not name it: by sysctl on macOS, else by py-cpuinfo, which takes about a second.
+    """Read the processor without /proc/cpuinfo: by sysctl on macOS, else by py-cpuinfo, which takes about a second.
 
-    `unknown CPU` where neither knows it.
+    Its name is `unknown CPU` if neither knows it.
     """
     import psutil
 
@@ -169,9 +169,9 @@ def read_foreign_processor() -> Processor:
 def fingerprint(
     accelerators: Sequence[Device], *, proc: Path = PROC, sys: Path = SYS, affinity: frozenset[int] | None = None
 ) -> Machine:
-    """The machine with its CPU as the first device, whose memory is the RAM that this process may use, and these accelerators.
+    """Describe the machine, with its CPU as the first device, then these accelerators.
 
-    `affinity` stands in for the cores the scheduler allows this process.
+    The CPU's memory is the RAM that this process may use. `affinity` replaces the cores that the scheduler allows it.
 
     The id hashes what a result depends on and no update changes: clocks of the moment, host name, load, kernel, driver
     and serial numbers are left out, so two machines bought alike share an id.
@@ -195,7 +195,7 @@ def fingerprint(
         cpu_stepping=found.stepping,
         cpu_isa=found.isa,
         cpu_max_clock_hertz=clock,
-        # Where /proc/cpuinfo does not number physical cores (ARM), each is a set of sibling threads.
+        # If /proc/cpuinfo does not number physical cores (ARM), each is a set of sibling threads.
         cores_physical=found.cores_physical or len(_read_cores(sys, "topology/thread_siblings_list")) or None,
         cores_logical=logical,
         cores_allowed=_cores_allowed(logical, quota, host_sensors.cgroup_cpus(proc, sys), affinity),
@@ -230,7 +230,7 @@ def boot_id(*, proc: Path = PROC) -> str | None:
 
 
 def _identity(machine: Machine) -> str:
-    """`amd-ryzen-9-7950x+nvidia-geforce-rtx-4090-1a2b3c4d`: slugs, then eight digits of SHA-256 over the stable fields."""
+    """Make the id, such as `amd-ryzen-9-7950x+nvidia-geforce-rtx-4090-1a2b3c4d`: slugs, and a hash of stable fields."""
     accelerators = [device for device in machine.devices if device.kind != "cpu"]
     stable = {
         "cpu": [machine.cpu_vendor, machine.cpu_name, machine.cpu_family, machine.cpu_model, machine.cpu_stepping],
@@ -248,7 +248,7 @@ def _identity(machine: Machine) -> str:
 
 
 def slug(name: str) -> str:
-    """A product name as part of a folder's: `Intel(R) Core(TM) i7-4790K CPU @ 4.00GHz` is `intel-core-i7-4790k`."""
+    """Shorten a product's name for a folder's: `Intel(R) Core(TM) i7-4790K CPU @ 4.00GHz` is `intel-core-i7-4790k`."""
     plain = re.sub(r"\((r|tm|c)\)|@.*|\b(cpu|processor)\b|\b\d+-core\b", " ", name.lower())
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or "unknown"
 
@@ -256,7 +256,7 @@ def slug(name: str) -> str:
 def _cores_allowed(
     logical: int, quota: float | None, cpuset: frozenset[int] | None, affinity: frozenset[int] | None
 ) -> int:
-    """Logical cores in affinity and cpuset both, no more than the quota rounded down, at least one."""
+    """Count logical cores in affinity and cpuset both, at most the quota rounded down, at least one."""
     if affinity is None and hasattr(os, "sched_getaffinity"):
         affinity = frozenset(os.sched_getaffinity(0))
     sets = [cores for cores in (affinity, cpuset) if cores is not None]
@@ -265,20 +265,20 @@ def _cores_allowed(
 
 
 def _read_cores(sys: Path, name: str) -> set[str]:
-    """What the cores' files of this name begin with."""
+    """Read the first lines of all cores' files of this name, without empty ones."""
     return {read_line(path) for path in (sys / "devices/system/cpu").glob(f"cpu[0-9]*/{name}")} - {""}
 
 
 def read_meminfo(proc: Path, key: str) -> int | None:
-    """Return a line of /proc/meminfo in bytes; None where it is not there."""
+    """Read a line of /proc/meminfo in bytes; None if it is missing."""
     match = re.search(rf"^{key}:\s+(\d+) kB", "\n".join(read_lines(proc / "meminfo")), re.MULTILINE)
     return None if match is None else int(match[1]) * 1024
 
 
 def _hypervisor(found: Processor, proc: Path, sys: Path) -> str | None:
-    """The hypervisor's name; None on bare metal.
+    """Find the hypervisor's name; None on bare metal.
 
-    The CPU's own flag decides where there is one (a cloud's bare-metal machines carry the cloud's name in DMI too); on
+    The CPU's own flag decides if it has one (a cloud's bare-metal machines carry the cloud's name in DMI too); on
     ARM, which has none, the DMI words or the device tree do.
     """
     if "microsoft" in read_line(proc / "sys/kernel/osrelease").lower():
@@ -303,7 +303,7 @@ def _turbo(sys: Path) -> bool | None:
 
 
 def _max_clock_hertz(sys: Path) -> float | None:
-    """The highest boost clock cpufreq reports for any core; None where only a base or a virtual clock can be read."""
+    """Read the highest boost clock of any core from cpufreq; None if only a base or virtual clock can be read."""
     clocks = []
     for directory in (sys / "devices/system/cpu").glob("cpu[0-9]*/cpufreq"):
         kilohertz = read_line(directory / "cpuinfo_max_freq")

@@ -1,5 +1,5 @@
-"""What is here, asked of everyone who knows: NVML lists the GPUs present, torch (in a process of its own) those it can
-use, /proc the rest. A GPU that is present and cannot be used is kept with the reason, never dropped in silence.
+"""The inventory of this machine: NVML lists the GPUs present, torch (in a separate process) those it can use, /proc
+the rest. A GPU that is present but cannot be used is kept with the reason, never dropped silently.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Inventory:
 
     @property
     def devices(self) -> tuple[Device, ...]:
-        """Every device, the CPU first."""
+        """All devices, the CPU first."""
         return self.machine.devices
 
 
 def take_inventory(*, visible_devices: str | None = None) -> Inventory:
-    """Ask all of them. `visible_devices` is the user's CUDA_VISIBLE_DEVICES. Raises DeviceError if torch does not start."""
+    """Ask NVML, torch and /proc; `visible_devices` is CUDA_VISIBLE_DEVICES. Raises DeviceError if torch fails."""
     listed = nvml.list_gpus()
     software, usable = probe_torch()
     machine = fingerprint(reconcile(listed.devices, usable, software, visible_devices))
@@ -44,7 +44,7 @@ def take_inventory(*, visible_devices: str | None = None) -> Inventory:
 
 
 def probe_torch() -> tuple[Software, tuple[Device, ...]]:
-    """torch's own answer, from a process that is gone again. Raises DeviceError with the last line it printed."""
+    """Ask torch in a short-lived process. Raises DeviceError with the last line it printed."""
     command = [sys.executable, "-m", "cnnbench.engine.torch_info"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_SECONDS, check=False)
@@ -62,7 +62,7 @@ def probe_torch() -> tuple[Software, tuple[Device, ...]]:
 def reconcile(
     present: Sequence[Device], usable: Sequence[Device], software: Software, visible_devices: str | None = None
 ) -> tuple[Device, ...]:
-    """NVML's GPUs with what torch says of each (by UUID), then those only torch knows (ROCm, MIG instances)."""
+    """Merge NVML's GPUs with torch's facts about each (by UUID), then add those only torch knows (ROCm, MIG)."""
     by_uuid = {device.uuid: device for device in usable if device.uuid is not None}
     merged = []
     for gpu in present:
@@ -93,11 +93,12 @@ def _explain_unusable(gpu: Device, software: Software, visible_devices: str | No
 
 
 def select(devices: Sequence[Device], wanted: str) -> tuple[Device, ...]:
-    """The devices `--device` names: `auto`, `all`, or a list such as `cpu,cuda:0`; `cuda` means every GPU of that kind, `gpu`
-    every one of any kind.
+    """Select the devices of `--device`: `auto`, `all`, or a list such as `cpu,cuda:0`; `cuda` means every GPU of that kind, `gpu`
+    every GPU.
 
-    `auto` is the CPU and every GPU, and raises DeviceError where a GPU is present that torch cannot use (unless the
-    user hid it); `all` takes that one too, its jobs ending as `unsupported`. Raises DeviceError for one not there.
+    `auto` is the CPU and every GPU, and raises DeviceError if torch cannot use a GPU that is present (unless the user
+    hid it); `all` takes that GPU too, and its jobs end as `unsupported`. Raises DeviceError for a device that is not
+    here.
     """
     shown = [device for device in devices if device.unusable_reason != HIDDEN]
     if wanted in ("all", "auto"):
@@ -106,7 +107,7 @@ def select(devices: Sequence[Device], wanted: str) -> tuple[Device, ...]:
             raise DeviceError(
                 "a GPU is present that torch cannot use, so `auto` will not quietly measure the CPU alone:\n  "
                 + "\n  ".join(broken)
-                + "\nmake it usable, or say `--device cpu`"
+                + "\nmake it usable, or give `--device cpu`"
             )
         return tuple(shown)
     chosen = []
@@ -121,7 +122,7 @@ def select(devices: Sequence[Device], wanted: str) -> tuple[Device, ...]:
 
 
 def _git_state() -> dict[str, str | bool]:
-    """Commit of the cnnbench checkout and whether it was changed; nothing for an installed package."""
+    """Read the cnnbench checkout's commit and whether it was changed; empty for an installed package."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return {}

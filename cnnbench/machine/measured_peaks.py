@@ -1,7 +1,7 @@
-"""Measured peaks, kept: the best matrix product of each device, precision and thread count, with when it was measured.
+"""Measured peaks, stored: the best matrix product per device, precision and thread count, with its date.
 
-The file lies in the user's cache, one for each machine fingerprint; an entry is valid only for the torch that made it.
-Measuring is the runner's work (`cnnbench devices --measure`); here are the values, what to measure, and the file.
+The file is in the user's cache, one per machine fingerprint; an entry is valid only for the torch that measured it.
+The runner measures (`cnnbench devices --measure`); this module has the values, the jobs to measure, and the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cnnbench.schema import Device, Frozen, Job, Machine, Precision, Record
 SIDES, GPU_SIDES = (512, 1024, 2048), (2048, 4096, 8192, 16384)
 GPU_PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16", "fp16")
 BF16_ISA = {"avx512_bf16", "amx_bf16"}
-"""Without one of these a CPU converts bf16 to float32 and back: 4 to 16 times slower, and no peak of anything."""
+"""Without one of these a CPU converts bf16 to float32 and back: 4 to 16 times slower, and not a peak."""
 
 
 class MeasuredPeak(Frozen):
@@ -67,14 +67,14 @@ _FILE = TypeAdapter(list[MeasuredPeak])
 
 
 def precisions(device: Device, machine: Machine) -> tuple[Precision, ...]:
-    """The precisions worth measuring there."""
+    """List the precisions worth measuring on the device."""
     if device.kind != "cpu":
         return GPU_PRECISIONS
     return ("fp32", "bf16") if BF16_ISA & set(machine.cpu_isa) else ("fp32",)
 
 
 def sweep(device: Device, machine: Machine, threads: int | None = None) -> tuple[Job, ...]:
-    """The GEMM jobs whose best is the device's measured peak, one process each."""
+    """List the GEMM jobs whose best is the device's measured peak, one process each."""
     sides, used = (SIDES, threads or machine.cores_allowed) if device.kind == "cpu" else (GPU_SIDES, None)
     return tuple(
         Job(
@@ -87,7 +87,7 @@ def sweep(device: Device, machine: Machine, threads: int | None = None) -> tuple
 
 
 def select_best_peaks(records: Iterable[Record], torch: str) -> tuple[MeasuredPeak, ...]:
-    """The best median block of each device, precision and thread count among finished GEMM records."""
+    """Select the best median block per device, precision and thread count among finished GEMM records."""
     best: dict[tuple[str, str, int | None], MeasuredPeak] = {}
     for record in records:
         job, trial = record.job, record.outcome.trial
@@ -104,12 +104,12 @@ def select_best_peaks(records: Iterable[Record], torch: str) -> tuple[MeasuredPe
 
 
 def cache_path(cache_dir: Path, machine: Machine) -> Path:
-    """Where a machine's measured peaks are kept."""
+    """Return the path of a machine's measured peaks."""
     return cache_dir / "peaks" / f"{machine.id}.json"
 
 
 def read(path: Path) -> tuple[MeasuredPeak, ...]:
-    """What was measured before; nothing where the file is missing. Raises LedgerError for one that cannot be read."""
+    """Read the stored peaks; empty without a file. Raises LedgerError for a file that cannot be read."""
     try:
         return tuple(_FILE.validate_json(path.read_bytes()))
     except FileNotFoundError:
@@ -123,16 +123,16 @@ def read(path: Path) -> tuple[MeasuredPeak, ...]:
 def write(path: Path, new: Sequence[MeasuredPeak]) -> None:
     """Replace the entries of the same device, precision, threads and torch; keep the others."""
     kept = {(p.device, p.precision, p.threads, p.torch): p for p in (*read(path), *new)}
-    with explain_refusal(FileError, f"{path}: cannot keep the measured peaks"):
+    with explain_refusal(FileError, f"{path}: cannot store the measured peaks"):
         write_file(path, _FILE.dump_json(list(kept.values()), indent=1), make_folder=True)
 
 
 def select_newest(peaks: Iterable[MeasuredPeak], device: str, precision: str, torch: str) -> MeasuredPeak | None:
-    """The fastest entry for this device, precision and torch over the thread counts measured."""
+    """Select the fastest entry for this device, precision and torch over the measured thread counts."""
     fitting = [p for p in peaks if (p.device, p.precision, p.torch) == (device, precision, torch)]
     return max(fitting, key=attrgetter("flops_per_second"), default=None)
 
 
 def age_seconds(peak: MeasuredPeak, now: datetime) -> float:
-    """How long ago it was measured."""
+    """Compute the seconds since the peak was measured."""
     return (now - datetime.fromisoformat(peak.measured_at)).total_seconds()

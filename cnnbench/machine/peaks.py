@@ -1,10 +1,10 @@
 """Theoretical peaks: what a processor could do in a second if nothing ever waited.
 
-Enters: a device, its machine, a precision. Leaves: a `Peak`, dense FLOP/s with the arithmetic and its source, or None
-with the reason. A product is looked up in `gpus.toml` by its exact name, never guessed from a similar one, a CPU core in
+A device, its machine and a precision give a `Peak`: dense FLOP/s with the arithmetic and its source, or None with the
+reason. A product is looked up in `gpus.toml` by its exact name, never guessed from a similar one, a CPU core in
 `cpus.toml` by vendor, family and model. `theoretical_peak` uses the rated clock and is the denominator of MFU; `upper_bound` uses
-the highest clock the device reports and is what the physics gate holds a matrix product against. Neither knows of power limits:
-sustained rates lie below both.
+the highest clock the device reports; the physics gate compares matrix products with it. Neither knows power limits:
+sustained rates are below both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cnnbench.schema import Device, Frozen, Machine
 
 @dataclass(frozen=True)
 class Peak:
-    """FLOP/s with where they come from; `flops_per_second` None goes with a `reason`. `formula` is the product in words."""
+    """FLOP/s with their source; if `flops_per_second` is None, `reason` says why. `formula` is the product in words."""
 
     flops_per_second: float | None
     formula: str = ""
@@ -31,11 +31,11 @@ class Peak:
 
 
 class _UnknownPeakError(Exception):
-    """There is no sourced peak; the message says why."""
+    """The peak has no source; the message says why."""
 
 
 def theoretical_peak(device: Device, machine: Machine, precision: str) -> Peak:
-    """The dense peak at the rated clock; for a CPU, of the cores this process may use at their maximum boost clock."""
+    """Compute the dense peak at the rated clock; a CPU's for the cores this process may use, at maximum boost."""
     try:
         return (
             _compute_cpu_peak(machine, precision)
@@ -47,9 +47,9 @@ def theoretical_peak(device: Device, machine: Machine, precision: str) -> Peak:
 
 
 def upper_bound(device: Device, machine: Machine, precision: str) -> float | None:
-    """The dense peak at the maximum clock the device reports (or the rated one, where that is higher), FLOP/s.
+    """Compute the dense peak in FLOP/s at the device's maximum clock (or the rated one, if that is higher).
 
-    No matrix product can beat it. None where the device reports no maximum clock: a guess would call honest runs
+    No matrix product can exceed it. None if the device reports no maximum clock: a guess would call honest runs
     invalid.
     """
     try:
@@ -71,8 +71,8 @@ def upper_bound(device: Device, machine: Machine, precision: str) -> float | Non
 class GpuSpec:
     """One product. `clock` (GHz) is the `clock_kind` its maker rates it with, `tensor_clock` the one for tf32 and below.
 
-    Where a maker publishes a rate and no clock, `published` holds FLOP/s by precision and the clock is None. `units` None: not
-    the same in every unit sold. `rates`: FLOPs a clock and unit, by precision.
+    If a maker publishes a rate and no clock, `published` holds FLOP/s by precision and the clock is None. `units` is
+    None if cards sold under the name differ. `rates` are FLOPs per clock and unit, by precision.
     """
 
     names: tuple[str, ...]
@@ -105,7 +105,7 @@ def load_gpu_specs() -> tuple[GpuSpec, ...]:
 
 
 def _find_chip(device: Device) -> GpuSpec:
-    """The table's entry for this device. Two cards of one name differ in multiprocessors. Raises _UnknownPeakError."""
+    """Find the device's entry in the table, by name and multiprocessors. Raises _UnknownPeakError."""
     if device.mig:
         raise _UnknownPeakError(f"{device.name} is in MIG mode: an instance has only a part of the chip")
     if device.kind not in {"cuda", "rocm"}:
@@ -144,14 +144,14 @@ def _compute_gpu_peak(chip: GpuSpec, precision: str) -> Peak:
 
 
 class Core(Frozen):
-    """One microarchitecture. What its fields mean is said in the table; without `fp32`, or where `line` is not in the
-    processor's name, its rate is unknown for the `reason`.
+    """One microarchitecture. The table explains its fields; without `fp32`, or if `line` is not in the processor's
+    name, its rate is unknown for the `reason`.
     """
 
     name: str
     vendor: str
     models: tuple[tuple[int, int], ...]
-    """The first and the last of each range."""
+    """First and last model of each range."""
     family: int | None = None
     fp32: int | None = None
     source: str = ""
@@ -162,7 +162,7 @@ class Core(Frozen):
     reason: str | None = None
 
     def rate(self, precision: str, isa: tuple[str, ...]) -> int | None:
-        """FLOPs a clock and core in this precision with these instructions; None where unknown or impossible."""
+        """Look up FLOPs per clock and core in this precision with these instructions; None if unknown or impossible."""
         if precision == "bf16":
             return self.amx_bf16 if "amx_bf16" in isa else None
         if precision != "fp32" or (self.needs is not None and self.needs not in isa):
@@ -190,7 +190,7 @@ def _load_cpus() -> tuple[tuple[Core, ...], tuple[NamedCpu, ...]]:
 
 
 def _find_core(machine: Machine) -> Core:
-    """The machine's kind of core. Raises _UnknownPeakError."""
+    """Find the machine's kind of core. Raises _UnknownPeakError."""
     family, model, vendor = machine.cpu_family, machine.cpu_model, machine.cpu_vendor
     if model is None:
         raise _UnknownPeakError(f"{machine.cpu_name} gives no model number")
@@ -204,7 +204,7 @@ def _find_core(machine: Machine) -> Core:
 
 
 def _compute_cpu_peak(machine: Machine, precision: str) -> Peak:
-    """The peak at the clock the system reports, or else at the one published for a processor of this name."""
+    """Compute the peak at the clock the system reports, or else at the one published for a processor of this name."""
     unclocked = machine.cpu_max_clock_hertz is None
     named = next((each for each in _load_cpus()[1] if unclocked and machine.cpu_name in each.names), None)
     core = _find_core(machine) if named is None else named.core

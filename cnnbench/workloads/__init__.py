@@ -1,8 +1,8 @@
-"""What can be timed, by name: one file a workload, and what of it any job needs to know.
+"""Workloads by name: one file per workload, and the counts that a job needs from it.
 
-There are cnnbench's own and those of other packages, which are installed (entry point `cnnbench.workloads`); the files of the
-user's that this process was given; and, for reading, those described in the headers of ledgers it has read, so that a result can
-be understood where its workload is not at hand.
+Four sources: cnnbench's own; other installed packages (entry point `cnnbench.workloads`); the user's files that this
+process was given; and, for reading only, the headers of ledgers it has read, so that a result can be read where its
+workload is not installed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BUILT_IN = {
 }
 _FILES: dict[str, WorkloadFile] = {}
 _FROM_LEDGERS: dict[str, dict[int, Workload]] = {}
-"""By name and version."""
+"""Workloads described in ledgers, by name and version."""
 
 
 class _Installed(NamedTuple):
@@ -40,8 +40,9 @@ class _Installed(NamedTuple):
 
 @cache
 def _registry() -> dict[str, _Installed]:
-    """All that is installed. Raises UsageError for an entry point that gives no workload: it is no mistake of whoever asks for
-    a name, so it must not be taken for one.
+    """Collect all installed workloads. Raises UsageError for an entry point that does not give a workload.
+
+    UsageError rather than WorkloadError: the package is at fault, and not the name that was asked for.
     """
     found = {name: _Installed(workload, "cnnbench") for name, workload in _BUILT_IN.items()}
     for point in entry_points(group=GROUP):
@@ -50,7 +51,7 @@ def _registry() -> dict[str, _Installed]:
         try:
             workload = point.load()
         except (Exception, SystemExit) as error:
-            raise UsageError(f"{place}: {type(error).__name__}: {error}; mend or uninstall that package") from error
+            raise UsageError(f"{place}: {type(error).__name__}: {error}; fix or uninstall that package") from error
         if not isinstance(workload, Workload):
             raise UsageError(f"{place}: expected a cnnbench.workloads.Workload, got {type(workload).__name__}")
         if wrong := find_problems(workload):
@@ -62,14 +63,14 @@ def _registry() -> dict[str, _Installed]:
 
 
 def names() -> tuple[str, ...]:
-    """The names of all workloads, sorted."""
+    """List the names of all workloads, sorted."""
     return tuple(sorted({*_registry(), *_FILES, *_FROM_LEDGERS}))
 
 
 def get(name: str, version: int | None = None) -> Workload:
-    """The workload of that name: in that version where it is known, else as it is here.
+    """Look up a workload by name, in the given version if that is known, else in the one installed here.
 
-    Raises WorkloadError with the names there are.
+    Raises WorkloadError with all known names.
     """
     here = _registry().get(name) or _FILES.get(name)
     described = _FROM_LEDGERS.get(name, {})
@@ -81,17 +82,17 @@ def get(name: str, version: int | None = None) -> Workload:
 
 
 def get_for(job: Job) -> Workload:
-    """The workload of a job, in its version. Raises WorkloadError."""
+    """Look up the workload of a job, in its version. Raises WorkloadError."""
     return get(job.workload, job.workload_version)
 
 
 def find(text: str, folder: Path = Path()) -> Workload:
-    """The workload of that name, or in that file (`my_net.py`, `my_net.py:NAME`), which is run. Raises WorkloadError."""
+    """Look up a workload by name, or run its file (`my_net.py`, `my_net.py:NAME`). Raises WorkloadError."""
     return add_file(text, folder) if is_file(text) else get(text)
 
 
 def add_file(text: str, folder: Path = Path()) -> Workload:
-    """The workload in a file of the user's, known by its name from now on in this process. Raises WorkloadError."""
+    """Run the user's file and register its workload by name in this process. Raises WorkloadError."""
     found = load(text, folder)
     name = found.workload.name
     if name in _registry():
@@ -106,22 +107,22 @@ def add_file(text: str, folder: Path = Path()) -> Workload:
 
 
 def file_of(name: str) -> WorkloadFile | None:
-    """The file that a workload came from; None for one that is installed."""
+    """Look up the file that a workload came from; None for an installed one."""
     return _FILES.get(name)
 
 
 def forget_files() -> None:
-    """Know no file any more, as at the start of the process."""
+    """Forget all files, as at the start of the process."""
     _FILES.clear()
 
 
 def is_built_in(name: str) -> bool:
-    """Whether it is one of cnnbench's own."""
+    """Tell whether the workload is one of cnnbench's own."""
     return name in _BUILT_IN
 
 
 def source_of(name: str) -> str:
-    """Where a workload comes from: `cnnbench`, another package with its version, or a file's name."""
+    """Name where a workload comes from: `cnnbench`, another package with its version, or a file's name."""
     installed, file = _registry().get(name), _FILES.get(name)
     if installed is not None:
         return installed.source
@@ -129,7 +130,7 @@ def source_of(name: str) -> str:
 
 
 def collect_header_facts(used: Iterable[str]) -> dict[str, WorkloadFacts]:
-    """Of these workloads those that are not cnnbench's own, as a ledger's header keeps them for its readers."""
+    """Describe the workloads that are not cnnbench's own, as a ledger's header stores them for its readers."""
     found = {}
     for name in sorted({name for name in used if not is_built_in(name)}):
         workload, file = get(name), file_of(name)
@@ -139,7 +140,7 @@ def collect_header_facts(used: Iterable[str]) -> dict[str, WorkloadFacts]:
 
 
 def register_from_ledger(facts: Mapping[str, WorkloadFacts]) -> None:
-    """Know workloads from a ledger's header, for reading its records; cnnbench's own stay as they are."""
+    """Register workloads from a ledger's header, for reading its records; cnnbench's own stay as they are."""
     for name, each in facts.items():
         if is_built_in(name):
             continue
@@ -159,9 +160,10 @@ def register_from_ledger(facts: Mapping[str, WorkloadFacts]) -> None:
 
 
 def flops_per_step(job: Job) -> int:
-    """Model FLOPs of one timed step: batch x training FLOPs an image, plus forward passes the job prescribes on top; for
-    inference batch x forward FLOPs; for a GEMM 2 x side^3. Raises WorkloadError for an unknown workload or a GEMM
-    without a side.
+    """Compute the model FLOPs of one timed step.
+
+    Training: batch x training FLOPs per image, plus the forward passes that the job adds. Inference: batch x forward
+    FLOPs. GEMM: 2 x side^3. Raises WorkloadError for an unknown workload or a GEMM without a side.
     """
     workload = get_for(job)
     if workload.kind == "gemm":
@@ -175,7 +177,7 @@ def flops_per_step(job: Job) -> int:
 
 
 def pretraining_steps(job: Job) -> int:
-    """Steps of pre-training before the job's own, all hidden layers together; 0 for most workloads, or without epochs."""
+    """Count the steps of pre-training, all hidden layers together; 0 for most workloads, or without epochs."""
     workload = get_for(job)
     if workload.pretraining is None or job.full_epoch is None:
         return 0
@@ -183,14 +185,16 @@ def pretraining_steps(job: Job) -> int:
 
 
 def pretraining_flops(job: Job) -> int:
-    """Model FLOPs of those steps, of which every hidden layer has as many."""
+    """Compute the model FLOPs of all pre-training steps, which are as many for each hidden layer."""
     per_image = get_for(job).flops_pretraining_per_image
     return job.batch_size * sum(per_image) * pretraining_steps(job) // max(len(per_image), 1)
 
 
 def step_bytes(job: Job) -> int:
-    """Memory of one step by the closed form, bytes: activations twice (with their gradients; inference: the two largest
-    neighbours, taken as all of them once), and parameters. A lower bound: libraries' workspaces come on top.
+    """Estimate the memory of one step in bytes, by the closed form: activations and parameters.
+
+    Training counts activations twice (with their gradients), inference once (an upper bound on the two largest
+    neighbours). The whole is a lower bound: libraries' workspaces are left out.
     """
     workload = get_for(job)
     shorter = 2 if job.precision in ("bf16", "fp16") else 1  # than float32
@@ -202,7 +206,7 @@ def step_bytes(job: Job) -> int:
 
 
 def batch_that_fits(job: Job, memory_bytes: int, *, most: int = 4096) -> int:
-    """The largest power of two up to `most` whose step takes at most half of the memory by the closed form; at least 1."""
+    """Find the largest power of two up to `most` whose step needs at most half of the memory; at least 1."""
     batch = most
     while batch > 1 and step_bytes(job.model_copy(update={"batch_size": batch})) > memory_bytes // 2:
         batch //= 2
@@ -210,17 +214,19 @@ def batch_that_fits(job: Job, memory_bytes: int, *, most: int = 4096) -> int:
 
 
 TUNED_TOLERANCE = {"fp32": 1e-2, "tf32": 2e-2, "bf16": 0.2, "fp16": 0.05}
-"""A judgement, not a measurement. Rounding alone is far below (`tests/test_tuned.py` holds fp32 to 2e-5); but where two of the
-four values a maximum is taken of are equal but for rounding, the gradient takes the other way. Of a network of up to
-`TUNED_LAYERS` layers with weights; a deeper one's may err by as much more as it has more (not in fp32)."""
+"""Tolerances for a network of up to `TUNED_LAYERS` layers with weights; except in fp32 they grow in proportion to
+depth.
+
+A judgement, not a measurement. Rounding alone is far below (`tests/test_tuned.py` limits fp32 to 2e-5); but where two
+of the four values under a maximum are equal up to rounding, the gradient takes the other way."""
 TUNED_LAYERS = 5
 
 
 def tuned_tolerance(job: Job) -> float:
-    """The largest relative error of a tuned step's gradients that is rounding, by format and depth.
+    """Compute the largest relative error of a tuned step's gradients that counts as rounding.
 
-    Depth counts in the formats shorter than float32 alone: the reference's own gradients of VGG-16's first layer are off by
-    more than twice the bf16 figure (`tests/test_rounding_by_depth.py` computes them).
+    It depends on the format and, in formats shorter than float32, on the depth: the reference's own gradients of
+    VGG-16's first layer are off by more than twice the bf16 figure (`tests/test_rounding_by_depth.py` computes them).
     """
     layers = 0
     if job.precision != "fp32" and job.workload in names():

@@ -1,4 +1,4 @@
-"""What a workload gives: layers (they build the network *and* the counts), its data's shape, its choices, its recipe.
+"""What a workload declares: layers (for the network *and* the counts), its data's shape, choices and recipe.
 
 A workload is a value; nothing here imports torch until a network is built. Raise `version` whenever the mathematics
 changes: it is part of every job's key, so results of two versions never share a row.
@@ -26,18 +26,18 @@ NORMAL = "normal-0.01"
 NORMAL_TENTH = "normal-0.1"
 """Plain normal, standard deviation 0.1."""
 NORMAL_UNIT = "normal-1"
-"""Plain normal, standard deviation 1: what TensorFlow 1's `random_normal` draws where no spread is named."""
+"""Plain normal, standard deviation 1: what TensorFlow 1's `random_normal` draws without a named spread."""
 XAVIER = "xavier"
 """Glorot's uniform, limit sqrt(6 / (fan in + fan out)); biases 0."""
 DEFAULT_INIT = "own"
-"""What the network'"'"'s modules draw themselves when they are made: of a network given as torch modules, none of ours."""
+"""The network's own initialisation: what its torch modules draw when they are made."""
 INITS = (TRUNCATED, NORMAL, NORMAL_TENTH, NORMAL_UNIT, XAVIER)
 _NORMALS = {NORMAL: 0.01, NORMAL_TENTH: 0.1, NORMAL_UNIT: 1.0}
 
 LEARNING_RATES = {"sgd": 0.1, "momentum": 0.01, "rmsprop": 1e-3, "rmsprop-tf1": 1e-3, "adam": 1e-3}
-"""Where a workload names no other."""
+"""Default rates, for a workload that names no other."""
 OPTIMIZERS = tuple(LEARNING_RATES)
-"""Every update rule there is, by name; a workload lists those it may be trained with, its own first."""
+"""Every update rule by name; a workload lists those it may be trained with, its own first."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Band:
     order: Literal["sequential", "shuffled"] | None = None
 
     def holds_for(self, steps: int, batch_size: int, order: str) -> bool:
-        """Whether a training of so many steps of this batch in this order is the recipe."""
+        """Tell whether a training of so many steps of this batch in this order is the recipe."""
         enough = steps >= self.steps if self.at_least else steps == self.steps
         return enough and batch_size == self.batch_size and self.order in (None, order)
 
@@ -65,8 +65,8 @@ class Band:
 class Pretraining:
     """Greedy layer-wise pre-training of the hidden dense layers as autoencoders, before the network is fine-tuned.
 
-    Hidden layer k, with the layers below it fixed, learns for `epochs` epochs to give back what it is given: its own
-    weights and activation as the encoder, a linear decoder that is thrown away after, mean squared error, Adam.
+    Hidden layer k, with the layers below it fixed, learns for `epochs` epochs to reproduce its input: its own
+    weights and activation as the encoder, a linear decoder that is discarded afterwards, mean squared error, Adam.
     """
 
     epochs: int
@@ -87,13 +87,13 @@ class Workload:
     optimizers: tuple[str, ...] = ()
     inits: tuple[str, ...] = ()
     learning_rates: Mapping[str, float] = field(default_factory=dict)
-    """Of an optimiser, where it is not `LEARNING_RATES`'."""
+    """Rates by optimiser that differ from `LEARNING_RATES`."""
     dataset: Literal["mnist", "random"] = "mnist"
     """`random`: standard normal images of `input_shape` and random labels, made on the device."""
     pretraining: Pretraining | None = None
     bands: tuple[Band, ...] = ()
     network: Callable[[], torch.nn.Module] | None = None
-    """In place of `layers`: makes the network out of plain torch modules. Its counts are `declared`."""
+    """Makes the network from plain torch modules, in place of `layers`. Its counts are `declared`."""
     declared: Counts | None = None
 
     @property
@@ -108,16 +108,16 @@ class Workload:
 
     @property
     def pool(self) -> str | None:
-        """Its own pooling, None where it has none."""
+        """The network's own pooling; None without pools."""
         return _find_kind(_POOLS, self.layers)
 
     @property
     def activation(self) -> str | None:
-        """Its own activation function, None where it has none."""
+        """The network's own activation function; None without one."""
         return _find_kind(_ACTIVATIONS, self.layers)
 
     def with_variant(self, pool: str | None, activation: str | None) -> Workload:
-        """The same network with another pooling or activation; None leaves its own. Counts stay what they are."""
+        """Return the same network with another pooling or activation; None keeps its own. Counts stay as they are."""
         layers = self.layers
         if pool is not None:
             layers = tuple(_POOLS[pool](each.side) if isinstance(each, flops.Pools) else each for each in layers)
@@ -128,7 +128,7 @@ class Workload:
         return replace(self, layers=layers)
 
     def learning_rate(self, optimizer: str) -> float:
-        """What the optimiser starts with. Raises WorkloadError for one it does not know."""
+        """Look up the rate that the optimiser starts with. Raises WorkloadError for an unknown optimiser."""
         try:
             return self.learning_rates.get(optimizer, LEARNING_RATES[optimizer])
         except KeyError:
@@ -136,7 +136,7 @@ class Workload:
 
     @cached_property
     def counts(self) -> Counts:
-        """What its network comes to: as declared, or the sums over its layers."""
+        """The network's counts: as declared, or summed over its layers."""
         if self.declared is not None:
             return self.declared
         found = flops.count_layers(self.layers, self.input_shape)
@@ -180,7 +180,7 @@ class Workload:
 
     @property
     def flops_pretraining_per_image(self) -> tuple[int, ...]:
-        """FLOPs of one image's step of pre-training, a value a hidden layer; none without pre-training."""
+        """FLOPs of one image's step of pre-training, one value per hidden layer; empty without pre-training."""
         return () if self.pretraining is None else flops.autoencoder_flops(self.hidden, prod(self.input_shape))
 
     @property
@@ -194,8 +194,10 @@ class Workload:
         return flops.FLOAT32_BYTES * self.parameters
 
     def build(self, init: str | None, seed: int) -> torch.nn.Module:
-        """The network on the CPU in float32, its weights drawn from the seed. Input `(batch, *input_shape)`, output
-        `(batch, classes)` logits. Raises WorkloadError for an init it does not know, or without layers and network.
+        """Build the network on the CPU in float32, its weights drawn from the seed.
+
+        Input `(batch, *input_shape)`, output `(batch, classes)` logits. Raises WorkloadError for an unknown init, or
+        without layers and network.
         """
         import torch
         from torch import nn
@@ -218,7 +220,7 @@ class Workload:
         return net
 
     def make_network(self) -> torch.nn.Module:
-        """The network with the weights its modules draw themselves. Raises WorkloadError without layers and network."""
+        """Make the network with the weights that its modules draw. Raises WorkloadError without layers and network."""
         if self.network is not None:
             return self.network()
         if not self.layers:
@@ -237,7 +239,7 @@ def _find_kind(kinds: Mapping[str, type[flops.Layer]], layers: tuple[flops.Layer
 
 
 def build_network(layers: tuple[flops.Layer, ...], input_shape: flops.Shape) -> torch.nn.Sequential:
-    """The layers as plain torch modules, weights as torch leaves them."""
+    """Build the layers as plain torch modules, with torch's own initial weights."""
     from torch import nn
 
     makers: Mapping[type[flops.Layer], Callable[[Any, int], nn.Module]] = {

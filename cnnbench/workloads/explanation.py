@@ -1,7 +1,8 @@
-"""A network layer by layer: a workload goes in; output sides with the arithmetic behind them and integer counts come out.
+"""A workload's network layer by layer: output sides with the arithmetic behind them, and integer counts.
 
-Everything is of one example and without torch. The counts are those of `flops.count_layers`; what is new here is weights
-and biases apart, the padding behind each side, and pre-training's FLOPs layer by layer. `report.explain` words it.
+All figures are for one example and computed without torch. The counts are those of `flops.count_layers`; this adds
+weights and biases separately, the padding behind each side, and pre-training's FLOPs per layer. `report.explain` puts
+it in words.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from cnnbench.workloads.base import Workload
 
 @dataclass(frozen=True)
 class OutputSide:
-    """One side of an output and what it follows from: `filter` values at a time, moved by `stride`, over the padded input."""
+    """One side of an output and its derivation: a filter of `filter` values moves by `stride` over the padded input."""
 
     input: int
     filter: int
@@ -32,12 +33,12 @@ class OutputSide:
 
     @property
     def unreached(self) -> int:
-        """Values at the end of the padded input that no position of the filter reaches."""
+        """Values at the end of the padded input that the filter never reaches."""
         return self.before + self.input + self.after - ((self.output - 1) * self.stride + self.filter)
 
 
 def padded_side(i: int, f: int, s: int = 1, p: int = 0) -> OutputSide:
-    """floor((i - f + 2p) / s) + 1, the lecture's formula. Raises WorkloadError where the filter does not fit."""
+    """Compute floor((i - f + 2p) / s) + 1, the lecture's formula. Raises WorkloadError if the filter does not fit."""
     if i + 2 * p < f:
         raise WorkloadError(
             f"a filter of {f} does not fit into an input of {i} padded by {p} on each side, {i + 2 * p} in all; "
@@ -47,7 +48,7 @@ def padded_side(i: int, f: int, s: int = 1, p: int = 0) -> OutputSide:
 
 
 def same_side(i: int, f: int, s: int) -> OutputSide:
-    """ceil(i / s), with the padding it takes: max((o - 1)s + f - i, 0) in all, its smaller half on the left and top.
+    """Compute ceil(i / s) and the padding for it: max((o - 1)s + f - i, 0) in all, the smaller half left and top.
 
     That is TensorFlow's SAME.
     """
@@ -64,7 +65,7 @@ class ExplainedLayer:
     output: flops.Shape
     """`(channels, height, width)` or `(features,)`; empty for the total."""
     sides: tuple[OutputSide, ...]
-    """Of height and width, once where they are equal; none where the layer has no filter."""
+    """Height and width, one entry if they are equal; empty for a layer without a filter."""
     activations: int
     """Values it writes, as `flops.LayerCount` counts them."""
     weights: int
@@ -79,12 +80,12 @@ class ExplainedLayer:
 
     @property
     def activation_bytes(self) -> int:
-        """In float32."""
+        """Bytes in float32."""
         return flops.FLOAT32_BYTES * self.activations
 
     @property
     def parameter_bytes(self) -> int:
-        """In float32."""
+        """Bytes in float32."""
         return flops.FLOAT32_BYTES * self.parameters
 
 
@@ -127,12 +128,12 @@ class Explanation:
 
     @property
     def pretraining_flops(self) -> int:
-        """FLOPs of one example's way through the pre-training of every layer, one epoch each."""
+        """FLOPs of one example in the pre-training of every layer, one epoch each."""
         return sum(layer.total_flops for layer in self.pretraining)
 
 
 def explain(workload: Workload) -> Explanation:
-    """The network of a training workload. Raises WorkloadError, with the short formula instead, for a GEMM."""
+    """Explain a training workload's network. Raises WorkloadError, with the short formula, for a GEMM."""
     if workload.kind == "gemm":
         raise WorkloadError(
             f"{workload.name} has no layers to explain: a product of two square matrices of side n is 2 x n^3 FLOPs, and "
@@ -167,7 +168,7 @@ def _explain_layer(count: flops.LayerCount) -> ExplainedLayer:
 
 
 def describe_layer(layer: flops.Layer) -> str:
-    """The layer in few words: `conv 3x3, 32`, `max pool 2x2`, `dense 625`."""
+    """Describe the layer in few words: `conv 3x3, 32`, `max pool 2x2`, `dense 625`."""
     return _WORDS[type(layer)].format(layer)
 
 

@@ -1,4 +1,4 @@
-"""Layer shapes in, integer counts out: parameters, activations, FLOPs, without torch.
+"""Integer counts from layer shapes, without torch: parameters, activations, FLOPs.
 
 One multiply-accumulate is 2 FLOPs. As in the lecture (and in torch's FlopCounterMode) only convolutions and matrix
 products count: activation functions, pooling, dropout, the loss and the optimiser are left out, together under 1 % of
@@ -19,7 +19,7 @@ Shape = tuple[int, ...]
 
 
 def same_side(i: int, s: int) -> int:
-    """Side of the output under SAME padding: ceil(i / s); 28 -> 14 -> 7 -> 4 with stride 2."""
+    """Compute the output's side under SAME padding: ceil(i / s); 28 -> 14 -> 7 -> 4 with stride 2."""
     return -(-i // s)
 
 
@@ -32,11 +32,11 @@ class Conv2d:
     bias: bool = False
 
     def output(self, shape: Shape) -> Shape:
-        """`(channels, h, w)` -> `(out_channels, h, w)`."""
+        """Compute the output's shape: `(channels, h, w)` -> `(out_channels, h, w)`."""
         return (self.out_channels, shape[1], shape[2])
 
     def weights(self, shape: Shape) -> int:
-        """Weights of the layer for this input shape, biases left out; each takes part once in every value of a channel."""
+        """Count the weights for this input shape, without biases; each is used once for every value of a channel."""
         return self.out_channels * shape[0] * self.side**2
 
 
@@ -48,11 +48,11 @@ class Dense:
     bias: bool = False
 
     def output(self, shape: Shape) -> Shape:
-        """`(features,)` -> `(out_features,)`."""
+        """Compute the output's shape: `(features,)` -> `(out_features,)`."""
         return (self.out_features,)
 
     def weights(self, shape: Shape) -> int:
-        """Weights of the layer for this input shape, biases left out."""
+        """Count the weights for this input shape, without biases."""
         return self.out_features * prod(shape)
 
 
@@ -61,7 +61,7 @@ class _Pool2d:
     side: int = 2
 
     def output(self, shape: Shape) -> Shape:
-        """`(channels, h, w)` -> `(channels, ceil(h/2), ceil(w/2))`."""
+        """Compute the output's shape: `(channels, h, w)` -> `(channels, ceil(h/2), ceil(w/2))`."""
         return (shape[0], same_side(shape[1], self.side), same_side(shape[2], self.side))
 
 
@@ -70,7 +70,7 @@ class MaxPool2d(_Pool2d):
 
 
 class AvgPool2d(_Pool2d):
-    """2x2 mean, stride 2, SAME padding: at an odd edge the mean is over the values there are, as in TensorFlow."""
+    """2x2 mean, stride 2, SAME padding: at an odd edge the mean is over the existing values only, as in TensorFlow."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ class Flatten:
     """`(channels, h, w)` -> `(channels*h*w,)`; a view, so it stores nothing."""
 
     def output(self, shape: Shape) -> Shape:
-        """The number of values, as one axis."""
+        """Flatten the shape to one axis."""
         return (prod(shape),)
 
 
 @dataclass(frozen=True)
 class _InPlace:
     def output(self, shape: Shape) -> Shape:
-        """Unchanged."""
+        """Return the input's shape unchanged."""
         return shape
 
 
@@ -125,7 +125,7 @@ class LayerCount:
 
 
 def count_layers(layers: Sequence[Layer], input_shape: Shape) -> tuple[LayerCount, ...]:
-    """The figures of every layer, in order."""
+    """Count every layer's parameters, FLOPs and activations, in order."""
     counts = []
     shape, first = input_shape, True
     for layer in layers:
@@ -143,8 +143,9 @@ def count_layers(layers: Sequence[Layer], input_shape: Shape) -> tuple[LayerCoun
 
 @dataclass(frozen=True)
 class Counts:
-    """What a network comes to for one example; one of torch modules declares it, and `engine.build` checks it against torch
-    before anything is timed.
+    """A network's counts for one example.
+
+    A network of torch modules declares them, and `engine.build` checks them against torch before the timing.
 
     One multiply-accumulate is 2 FLOPs, and only convolutions and matrix products count.
     """
@@ -154,7 +155,7 @@ class Counts:
     forward: int
     """FLOPs of one image's forward pass (mnist-cnn: 17,474,772)."""
     training: int
-    """FLOPs of one image's training step: forward and the gradients of weights and inputs, none of the image itself
+    """FLOPs of one image's training step: forward and the gradients of weights and inputs, except of the image itself
     (mnist-cnn: 51,972,732 = 3 x forward - 451,584).
     """
     activations: int
@@ -162,11 +163,11 @@ class Counts:
     torch cannot check.
     """
     convolves: bool = True
-    """Whether there are convolutions: libraries may do those with fewer multiplications than are counted."""
+    """Whether there are convolutions: libraries may compute those with fewer multiplications than counted."""
 
 
 def autoencoder_flops(layers: Sequence[Dense], features: int) -> tuple[int, ...]:
-    """FLOPs of one example's step of greedy pre-training, a value a layer: layer k learns to give back what it is given.
+    """Count FLOPs per example and step of greedy pre-training, one value per layer: layer k learns its input.
 
     The layers below run forward only. Then, with a inputs and h outputs, encoder and decoder cost 2ah each forward, the
     gradients of both weights and of the code 2ah each: 10ah. (784-256: 2,007,040.)

@@ -1,6 +1,6 @@
-"""The bare product of two square matrices of random values: what arithmetic alone reaches on a device, the ceiling.
+"""The bare product of two square matrices of random values: the arithmetic ceiling of a device.
 
-2 x side^3 FLOPs a product. Operands are standard normal, never identity or zeros: those switch fewer transistors and
+2 x side^3 FLOPs per product. Operands are standard normal, never identity or zeros: those switch fewer transistors and
 run faster on a chip at its power limit.
 """
 

@@ -1,4 +1,4 @@
-"""What the lecture's slides print of its networks, as printed, with the reason of each mistake. No figure here is ours.
+"""Figures of the lecture's networks as its slides print them, with the reason for each mistake. No figure here is ours.
 
 Source: "Machine Learning to Deep Learning_3" (2017): the memory slide ("Break down the CNN in more detail"), the slide of
 accuracies before it, and the concluding slide after it. What is right is computed from the layers, see `explanation`.
@@ -14,13 +14,13 @@ from cnnbench.errors import WorkloadError
 
 @dataclass(frozen=True)
 class PrintedFigure:
-    """A figure as a slide prints it, and why it is wrong where it is."""
+    """A figure as a slide prints it, and the reason if it is wrong."""
 
     text: str
     value: int
     """What the text says; `25k` says 25,000."""
     reason: str = ""
-    """Empty where it is right; a figure shortened to whole thousands is."""
+    """Empty for a right figure; one shortened to whole thousands counts as right."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class PrintedLayer:
 
 @dataclass(frozen=True)
 class Slide:
-    """What a slide prints of one workload's memory. Its rows are the input and each layer that writes activations."""
+    """A slide's figures of one workload's memory. Its rows are the input and each layer that writes activations."""
 
     workload: str
     title: str
@@ -96,7 +96,7 @@ MLP = Slide(
             PrintedFigure(
                 "784*256",
                 784 * 256,
-                "784*256 is how many weights lie between input and hidden layer; its activations are its 256 outputs",
+                "784*256 is the number of weights between input and hidden layer; its activations are its 256 outputs",
             ),
             PrintedFigure("[256,28x28+1]", 256 * 785),
         ),
@@ -118,18 +118,18 @@ ACCURACIES = {
     "mnist-cnn": "100 %",
     "mnist-cnn-2048": "100 %",
 }
-"""Test accuracy as printed. ~99 % stands beside "Pre-training and Dropout", which in the lecturer's code is
+"""Test accuracy as printed. ~99 % is printed beside "Pre-training and Dropout", which in the lecturer's code is
 Xavier's initialisation and dropout."""
 CONCLUSION = "accuracy +8 %, memory x5 and enormous computation"
 """The concluding slide on the CNN against the MLP, translated."""
 CONCLUSION_WORKLOADS = ("mlp-1", "mnist-cnn-2048")
-"""Of which two it says so: the slide gives the first's memory and the second's parameters."""
+"""The two workloads it compares: the slide gives the first's memory and the second's parameters."""
 
 
 def slide_of(workload: str) -> Slide:
-    """The slide that breaks the workload down. Raises WorkloadError with the names of those that have one."""
+    """Look up the slide that breaks the workload down. Raises WorkloadError naming those that have one."""
     if workload not in SLIDES:
         raise WorkloadError(
-            f"no slide of the lecture breaks {workload} down; those of {' and '.join(SLIDES)} are there"
+            f"no slide of the lecture breaks {workload} down; there are slides of {' and '.join(SLIDES)}"
         )
     return SLIDES[workload]

@@ -23,7 +23,7 @@ _XAVIER_FIRST = (XAVIER, NORMAL_TENTH, NORMAL, NORMAL_UNIT, TRUNCATED)
 def _make_mlp(
     name: str, title: str, hidden: int, expected: tuple[float, float], dropout: tuple[Layer, ...] = (), **changed: Any
 ) -> Workload:
-    """A network for digits with so many hidden layers; what is not said here is the five-layer one's."""
+    """Make a network for digits with `hidden` hidden layers; `changed` replaces the five-layer network's fields."""
     layers = (Flatten(), *((Dense(256, bias=True), Relu(), *dropout) * hidden), Dense(10, bias=True))
     usual = {
         "optimizers": ("adam", "sgd", "momentum", "rmsprop", "rmsprop-tf1"),

@@ -1,7 +1,7 @@
 """The lecture's CNN: three 3x3 convolutions (32, 64, 128), each with ReLU, 2x2 pooling and dropout, then a dense layer.
 
 No biases. `mnist-cnn` is the architecture slide's, 2048-625-10: 1,378,698 weights, 17,474,772 FLOPs forward and
-51,972,732 training an image. `mnist-cnn-2048` is the memory slide's, 2048-2048-10: 4,307,232 weights (the slide prints
+51,972,732 training per image. `mnist-cnn-2048` is the memory slide's, 2048-2048-10: 4,307,232 weights (the slide prints
 4,216,800), 23,331,840 and 69,543,936 FLOPs. Source: "Machine Learning to Deep Learning_3" (2017) and its published
 code, RMSProp 0.001, decay 0.9, epsilon 1e-10.
 """

@@ -1,8 +1,8 @@
-"""Fixed recipes of the open class: how to get one network to a target accuracy in as little time as can be.
+"""Fixed recipes of the open class: how to train one network to a target accuracy in as little time as possible.
 
 Free to choose are optimiser, schedule, batch, initialisation and dropout; the network is the workload's. A recipe is fixed before
 the seeds are drawn, so its claim is about the mean of many seeds and never about the best. Change nothing in a recipe that was
-measured: give the changed one a name of its own.
+measured: give the changed one a new name.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ class Recipe:
     target: float
     """Share of all test images that the mean over seeds is claimed to reach."""
     steps: int
-    """Of one pass over shuffled images, or of a part of one."""
+    """Optimiser steps, at most one pass over shuffled images."""
     batch_size: int
     split: Split
     optimizer: str
     init: str
     peak_rate: float
     warmup_share: float
-    """Of the steps, with a rate that rises in a straight line to its peak, and then falls to `end_share` of it."""
+    """Share of the steps in which the rate rises in a straight line to its peak; then it falls to `end_share` of it."""
     end_share: float
     keep: float
     """Probability that dropout keeps a value, in every place where the network drops some."""
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step, counted from 0."""
+        """Compute the learning rate of a step, counted from 0."""
         done = (step + 1) / self.steps
         if done < self.warmup_share:
             return self.peak_rate * done / self.warmup_share
@@ -51,7 +51,7 @@ class Recipe:
         return tuple(self.rate(step) for step in range(self.steps))
 
     def apply_dropout(self, workload: Workload) -> Workload:
-        """The workload's network with this recipe's dropout. Raises WorkloadError for another workload."""
+        """Give the workload's network this recipe's dropout. Raises WorkloadError for another workload."""
         if workload.name != self.workload:
             raise WorkloadError(f"recipe {self.name!r} is for {self.workload}, not for {workload.name}")
         layers = tuple(Dropout(self.keep) if isinstance(each, Dropout) else each for each in workload.layers)
@@ -96,12 +96,12 @@ RECIPES = {
 
 
 def list_recipes(name: str) -> tuple[str, ...]:
-    """Names of the recipes for a workload, its first the one that a silent suite takes."""
+    """List the names of the recipes for a workload; the first is a suite's default."""
     return tuple(each.name for each in RECIPES.values() if each.workload == name)
 
 
 def get(name: str) -> Recipe:
-    """A recipe by name. Raises WorkloadError naming all."""
+    """Look up a recipe by name. Raises WorkloadError naming all."""
     try:
         return RECIPES[name]
     except KeyError:

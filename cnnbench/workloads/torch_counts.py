@@ -1,9 +1,9 @@
-"""Counts of a network by torch itself: what a workload made of torch modules declares is held against these.
+"""A network's counts by torch itself: the declaration of a workload made of torch modules is checked against these.
 
-Parameters are `sum(p.numel())`, FLOPs those of `torch.utils.flop_counter.FlopCounterMode` over a forward and a backward pass
-of two images. The network is made on the meta device, where shapes are computed and no values, so it costs next to nothing;
-one that cannot be made there is made on the CPU. Left out, as in the closed forms: everything but convolutions and matrix
-products.
+Parameters are `sum(p.numel())`, FLOPs those of `torch.utils.flop_counter.FlopCounterMode` over a forward and a backward
+pass of two images. The network is made on the meta device, which computes shapes without values, so it costs next to
+nothing; one that cannot be made there is made on the CPU. Left out, as in the closed forms: everything but convolutions
+and matrix products.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ IMAGES = 2
 
 
 def count_network(network: NetworkSource, input_shape: Shape, classes: int, device: str = "meta") -> Counts:
-    """What to declare, an image, for a network of torch modules: for one that is made here, or is there and stays as it is.
+    """Count what a network of torch modules has to declare per image; the network is made here or left as it is.
 
-    Activations are the image and the outputs of modules that have parameters of their own or are pools; what functions
-    (`torch.nn.functional`) pool is not seen. Raises WorkloadError where it cannot be made or run, or gives another shape
-    than `(batch, classes)`.
+    Activations are the image and the outputs of modules that have parameters or are pools; pooling by functions
+    (`torch.nn.functional`) is not seen. Raises WorkloadError for a network that cannot be made or run, or gives another
+    shape than `(batch, classes)`.
     """
     try:
         return _count(network, input_shape, classes, device)
@@ -60,7 +60,7 @@ def _count(source: NetworkSource, input_shape: Shape, classes: int, device: str)
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     if shape != (IMAGES, classes):
         raise WorkloadError(
-            f"{IMAGES} images of {input_shape} give {shape}, not ({IMAGES}, {classes}): logits, a row an image"
+            f"{IMAGES} images of {input_shape} give {shape}, not ({IMAGES}, {classes}): logits, one row per image"
         )
     with both:
         network(images).sum().backward()
@@ -83,7 +83,7 @@ def _copy(network: torch.nn.Module, device: str) -> torch.nn.Module:
 
 
 def _watch_activations(network: torch.nn.Module) -> list[int]:
-    """A list that grows by the values that each weighted or pooling module puts out."""
+    """Add hooks to weighted and pooling modules; the returned list grows by the number of values each puts out."""
     kept: list[int] = []
 
     def note(module: torch.nn.Module, inputs: Any, output: Any) -> None:

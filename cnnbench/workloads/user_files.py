@@ -1,9 +1,9 @@
-"""A workload from outside: one file of the user's, or another package's value, and every mistake in it as text.
+"""A workload from outside: one of the user's files, or another package's value, and every mistake in it as text.
 
-`my_net.py`, or `my_net.py:NAME` where its value is not called WORKLOAD: a text that ends so goes in, the workload comes out, or
-one error with the file and the line. The file's code is run: here, to plan, and again in every worker. Its version is a number
-made of the file's bytes, whatever it says itself: a changed file is another workload, and its results share no row with those of
-before. Types inside cnnbench are trusted; a value from outside is checked, since dataclasses check nothing.
+A text such as `my_net.py`, or `my_net.py:NAME` for a value not called WORKLOAD, gives the workload, or one error with
+the file and the line. The file's code is run here, to plan, and again in every worker. Its version is a number made
+from the file's bytes, whatever it declares: a changed file is another workload, and its results never share a row with
+earlier ones. Types inside cnnbench are trusted; a value from outside is checked, since dataclasses check nothing.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class WorkloadFile:
 
     @property
     def text(self) -> str:
-        """What finds it again from anywhere: `/home/me/my_net.py:WORKLOAD`."""
+        """The file and the value's name: `/home/me/my_net.py:WORKLOAD`."""
         return f"{self.path}:{self.value}"
 
 
 def is_file(text: str) -> bool:
-    """Whether the text names a file rather than a workload known by name."""
+    """Tell whether the text names a file rather than a known workload."""
     return _TEXT.fullmatch(text) is not None
 
 
 def load(text: str, folder: Path) -> WorkloadFile:
-    """Run the file, a relative path starting at `folder`. Raises WorkloadError with the file, and the line where it is known."""
+    """Run the file, a relative path starting at `folder`. Raises WorkloadError with file and, if known, line."""
     match = _TEXT.fullmatch(text)
     if match is None:
         raise WorkloadError(f"workload {text!r}: write the path of a Python file, or my_net.py:NAME")
@@ -84,7 +84,7 @@ def _read(path: Path) -> bytes:
 
 
 def _run(path: Path, shown: Path, source: bytes, digest: str) -> ModuleType:
-    """The module these very bytes make; what they print goes to standard error. One run a process, however often asked."""
+    """Run these bytes as a module, once per process; what they print goes to standard error."""
     name = f"cnnbench_workload_{digest}"
     known = sys.modules.get(name)
     if known is not None and known.__file__ == str(path):
@@ -123,12 +123,12 @@ def _find(module: ModuleType, path: Path, value: str) -> Workload:
 
 DIGITS_SHAPE, DIGITS_CLASSES = (1, 28, 28), 10
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""As in a row's label, a folder's name and a filter's text."""
+"""A name that also fits a row's label, a folder's name and a filter's text."""
 _PLACES = ("parameters", "forward", "training", "activations")
 
 
 def find_problems(workload: Workload) -> list[str]:
-    """All mistakes, each naming the field and what it may be; none for a workload that can be planned and built."""
+    """List all mistakes, each naming the field and its allowed values; empty for a valid workload."""
     return [
         *(text for holds, text in _list_rules(workload) if not holds),
         *_check_choices(workload),
@@ -137,7 +137,7 @@ def find_problems(workload: Workload) -> list[str]:
 
 
 def _list_rules(workload: Workload) -> tuple[tuple[object, str], ...]:
-    """Whether each rule holds, and what to say where it does not."""
+    """List whether each rule holds, and the message if it does not."""
     name, version, title = workload.name, workload.version, workload.title
     shape, classes, dataset = workload.input_shape, workload.classes, workload.dataset
     digits = f"{DIGITS_SHAPE} and {DIGITS_CLASSES} classes"
@@ -206,7 +206,7 @@ def _check_network(workload: Workload) -> Iterator[str]:
 def _check_layers(workload: Workload) -> Iterator[str]:
     strange = [each for each in workload.layers if not isinstance(each, get_args(flops.Layer))]
     if strange:
-        yield f"layers: {strange[0]!r} is none of cnnbench.workloads.flops"
+        yield f"layers: {strange[0]!r} is not a layer of cnnbench.workloads.flops"
         return
     try:
         counts = flops.count_layers(workload.layers, workload.input_shape)

@@ -1,7 +1,7 @@
 """VGG-16 at ImageNet's shape, on random images made on the device: the compute-bound end of the scale.
 
 Thirteen 3x3 convolutions with biases in five blocks, each block ended by 2x2 max pooling, then dense 4096-4096-1000 with
-dropout. 138,357,544 parameters; 30,940,528,640 FLOPs forward and 92,648,177,664 training an image of 3x224x224.
+dropout. 138,357,544 parameters; 30,940,528,640 FLOPs forward and 92,648,177,664 training per image of 3x224x224.
 Source: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (2015),
 configuration D, trained there with momentum 0.9 and learning rate 0.01.
 """

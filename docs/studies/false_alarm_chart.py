@@ -27,11 +27,11 @@ LOOKS = (
 )
 """Colour and shape of the noise models in their order; traces have a grey triangle."""
 ROW = {False: 36, True: 44}
-"""Pixels a rule, by whether the drawing is narrow: the marks of ten noises, one below the other."""
+"""Pixels per rule, by whether the drawing is narrow: the marks of ten noises, one below the other."""
 
 
 def draw_false_alarms(study: FalseAlarmStudy) -> Chart:
-    """A row a rule, a mark a noise, on a log scale; no alarm at all stands at the left edge, under "none"."""
+    """Draw one row per rule, one mark per noise, on a log scale; no alarm is at the left edge, under "none"."""
     floor = 0.4 / study.checks
     data = [
         _mark(CHECK_NAME, rates.noise, Proportion(rates.suite.regressed, rates.suite.checks), floor)

@@ -28,12 +28,12 @@ class StudyChart(NamedTuple):
 
 
 def to_json(study: FalseAlarmStudy, command: str) -> dict[str, Any]:
-    """All counts, as nested plain values; `command` is what made them."""
+    """Convert all counts to nested plain values; `command` made them."""
     return {"command": command, **asdict(study)}
 
 
 def from_json(text: str) -> tuple[FalseAlarmStudy, str]:
-    """Read the study and its command back. Raises LedgerError for a text that is none."""
+    """Read the study and its command back. Raises LedgerError for another text."""
     try:
         counts = json.loads(text)
         command = counts.pop("command")
@@ -44,7 +44,7 @@ def from_json(text: str) -> tuple[FalseAlarmStudy, str]:
 
 
 def render_study(study: FalseAlarmStudy, command: str, picture: StudyChart | None = None) -> str:
-    """The page; `command` is what made its counts."""
+    """Render the page; `command` made its counts."""
     parts = [
         "# How often the regression check errs",
         f"Made by `{command}`; do not edit. {_conditions(study)}",
@@ -103,7 +103,7 @@ def _single_tables(study: FalseAlarmStudy) -> Iterable[str]:
 
 
 def _group_by_tool(study: FalseAlarmStudy) -> list[tuple[str, list[ToolRates]]]:
-    """Each tool's rates in the order of the noises."""
+    """Group each tool's rates in the order of the noises."""
     return [(peer.name, [rates for rates in study.peers if rates.peer == peer.name]) for peer in OTHER_TOOLS]
 
 
@@ -222,11 +222,11 @@ def _noise_text(study: FalseAlarmStudy) -> str:
 
 
 def _percent(share: float) -> str:
-    """Share as percent; a hundredth where it is below one percent."""
+    """Format a share as percent, with hundredths below one percent."""
     return units.percent(share, 2 if 0 < share < 0.01 else 1)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], rule: str = "---:") -> str:
-    """The first column to the left, the others as `rule` says."""
+    """Align the first column to the left, the others by `rule`."""
     lines = [head, ["---", *[rule] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -29,11 +29,11 @@ from cnnbench.schema import Record
 
 MIN_PROCESSES = 3
 MIN_BLOCKS = 10
-"""Of a row of the ledgers, to be replayed as a trace."""
+"""Fewest processes, and blocks of each, of a row of the ledgers that is replayed as a trace."""
 
 
 @click.command()
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of all simulated noise.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed for all simulated noise.")
 @click.option(
     "--checks", type=click.IntRange(min=100), default=20_000, show_default=True, help="Simulated checks of each case."
 )
@@ -100,7 +100,7 @@ def _read_counts(path: Path) -> tuple[FalseAlarmStudy, str]:
 
 
 def _render_files(result: FalseAlarmStudy, command: str, page: Path) -> Mapping[Path, str]:
-    """The page and what lies beside it, by path."""
+    """Render the page and the files beside it, by path."""
     chart, figure = false_alarm_chart.draw_false_alarms(result), page.with_suffix(".svg")
     return {
         page: render_study(result, command, StudyChart(figure.name, chart.alt, chart.caption)),

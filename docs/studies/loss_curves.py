@@ -1,4 +1,4 @@
-"""Whether the loss curves of two modes can be told apart: a permutation test over seeds, in plain numbers.
+"""Whether the loss curves of two modes can be distinguished: a permutation test over seeds, in plain numbers.
 
     python docs/studies/loss_curves.py results -o docs/studies/loss-curves.md
 
@@ -47,17 +47,17 @@ CurvesOutcome = Literal["indistinguishable", "differs", "too few seeds", "no los
 LEVEL = 0.05
 POWER = 0.80
 MOST_RELABELLINGS = 10_000
-"""Relabellings looked at."""
+"""Largest number of relabellings tried."""
 FLOOR = 2.0**-24
-"""Smaller losses are the rounding of 1 in fp32 and count as this: a log of 0 is none."""
+"""Smaller losses are the rounding of 1 in fp32 and count as this: 0 has no log."""
 ROUNDING = 1e-9
 """Spreads of log losses below this are rounding."""
 TIE = 1 - 1e-9
 """A statistic counts as as large from here on, so that rounding breaks no tie."""
 MOST_SHARE = 1 - 1e-9
-"""Of all squares between the sides, where nothing is left within them."""
+"""Share of all squares between the sides at most, if nothing is left within them."""
 SETS, TRIED = 200, 1000
-"""Of made-up curves, and relabellings of each (every second, every third... of all), for the ratio that would be found."""
+"""Sets of made-up curves, and relabellings of each (every second, every third... of all), for the ratio found."""
 STEP, STEPS = 1.01, 1000
 """That ratio is a power of this, at most this one."""
 
@@ -68,7 +68,7 @@ class CurvesResult:
 
     verdict: CurvesOutcome
     seeds: tuple[int, int]
-    """With a whole curve: of the mode, of the plain row."""
+    """Seeds with a whole curve: of the mode, of the plain row."""
     paired: bool
     p: float | None = None
     ratio: float | None = None
@@ -81,7 +81,7 @@ class CurvesResult:
 
 
 def compare_rows(variant: Row, plain: Row) -> CurvesResult:
-    """The rows' curves held against each other; steady steps have no epochs, so no curves."""
+    """Compare the rows' curves; steady steps have no epochs, so no curves."""
     return compare_curves(
         *(
             collect_log_losses(row.training_outcomes, row.job.epochs if row.job.clock == "job" else None)
@@ -91,7 +91,7 @@ def compare_rows(variant: Row, plain: Row) -> CurvesResult:
 
 
 def collect_log_losses(outcomes: Sequence[TrainingOutcome], epochs: int | None) -> dict[int, Curve]:
-    """Log loss by epoch of each seed that learned; without those that lack an epoch or have a loss that is no loss."""
+    """Collect the log loss by epoch of each seed that learned; without those that lack an epoch or have an impossible loss."""
     found = {each.seed: each.losses for each in outcomes if not each.failed and len(each.losses) == epochs}
     return {
         seed: tuple(math.log(max(loss, FLOOR)) for loss in losses)
@@ -101,7 +101,7 @@ def collect_log_losses(outcomes: Sequence[TrainingOutcome], epochs: int | None) 
 
 
 def compare_curves(variant: Mapping[int, Curve], plain: Mapping[int, Curve]) -> CurvesResult:
-    """The test, of curves in log loss by seed, all of one length: in pairs where both sides have exactly the same seeds."""
+    """Test curves in log loss by seed, all of one length: in pairs if both sides have exactly the same seeds."""
     paired = variant.keys() == plain.keys()
     found = CurvesResult("no losses", (len(variant), len(plain)), paired)
     if not variant or not plain:
@@ -125,7 +125,7 @@ def compare_curves(variant: Mapping[int, Curve], plain: Mapping[int, Curve]) -> 
 
 
 def can_reject(variant: int, plain: int, *, paired: bool) -> bool:
-    """Whether so many seeds can reject at all: of the fewest relabellings that tie, the observed one and its mirror image."""
+    """Tell whether so many seeds can reject at all; at least the observed relabelling and its mirror image tie."""
     if min(variant, plain) < 2:
         return False
     mirrored = 2 if paired or variant == plain else 1
@@ -146,7 +146,7 @@ class _Sample:
     """(curves, epochs): about the means of their own side."""
     freedom: int
     shifted: int
-    """So many curves, the first, are the mode's, or differences from it."""
+    """Number of the mode's curves, which are the first, or of differences from it."""
     centred: bool
     """Whether the mean of all curves is taken off: not of differences, which are about 0 where nothing differs."""
 
@@ -206,15 +206,17 @@ def _p_value(terms: LossArray) -> float:
 
 
 def _find_standouts(terms: LossArray) -> NDArray[np.bool_]:
-    """The epochs whose own term few relabellings reach in any epoch."""
+    """Find the epochs whose own term few relabellings reach in any epoch."""
     largest = terms.max(axis=1)
     reached = np.array([(largest >= each * TIE).mean() for each in terms[0]])
     return np.asarray((terms[0] > 0) & (reached <= LEVEL))
 
 
 def _find_detectable(sample: _Sample) -> float | None:
-    """The smallest power of 1.01 that the test finds in 80 % of made-up sets of curves: normal, with the spread and the
-    correlations of the residuals. None without spread, and where none up to 1.01^1000 = 21,000 is found.
+    """Find the smallest power of 1.01 that the test finds in 80 % of made-up sets of curves.
+
+    They are normal, with the spread and the correlations of the residuals. None without spread, and if no power up to
+    1.01^1000 = 21,000 is found.
     """
     if float((sample.residuals**2).sum()) <= sample.residuals.size * ROUNDING**2:
         return None
@@ -236,7 +238,7 @@ def _shift(noise: LossArray, steps: int, sample: _Sample) -> LossArray:
 
 @lru_cache(maxsize=16)
 def _draw_normal(n: int) -> LossArray:
-    """(sets, n, n) of a stated stream."""
+    """Draw normal numbers (sets, n, n) from a stated stream."""
     draw = random.Random(1).random
     return np.asarray(ndtri([draw() for _ in range(SETS * n * n)])).reshape(SETS, n, n)
 
@@ -263,7 +265,7 @@ HEADINGS = ("run", "mode", "job", "seeds", "loss curve", "p", "ratio", "would se
 
 
 def find_tested_modes(paths: Sequence[Path]) -> list[ConvergenceResult]:
-    """Find each mode with a plain row beside it in the ledgers under the paths. Raises UsageError where there is none."""
+    """Find each mode with a plain row beside it in the ledgers under the paths. Raises UsageError without any."""
     ledgers = store.load_tree(paths).ledgers
     processes, _ = process_table.read_processes(ledgers)
     tested, _ = compare_with_plain(speedup.compute_speedups(processes).rows)

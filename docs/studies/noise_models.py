@@ -32,7 +32,7 @@ class NoiseModel:
     process_sd: float
     step_sd: float = 0.03
     correlation: float = 0.6
-    """Of a step with the next: AR(1)."""
+    """Correlation of a step with the next: AR(1)."""
     mode_gap: float = 0.0
     """A process runs in the slow one of two modes with probability 1/2, this much slower."""
     burst_share: float = 0.0
@@ -49,7 +49,7 @@ class Trace:
     name: str
     log_steps: Float64Array
     source: str = ""
-    """What was recorded, in words."""
+    """The recording's source, in words."""
 
 
 QUIET = NoiseModel("process SD 0.5 %", process_sd=0.005)
@@ -74,7 +74,7 @@ def simulate_log_steps(
 
 
 def make_trace(name: str, processes: list[list[float]], source: str = "") -> Trace:
-    """A trace from step times in seconds, as long as the shortest process. Raises ValueError below two processes or steps."""
+    """Make a trace from step times in seconds, as long as the shortest process. Raises ValueError below two of either."""
     steps = min((len(process) for process in processes), default=0)
     if len(processes) < 2 or steps < 2:
         raise ValueError(f"trace {name}: {len(processes)} processes of {steps} steps, at least two of two are needed")

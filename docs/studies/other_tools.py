@@ -28,7 +28,7 @@ T_TABLE = (*range(1, 31), 40, 50, 60, 80, 100)
 
 @dataclass(frozen=True)
 class OtherTool:
-    """A tool with its settings: of each arm it takes `processes` times `values`, each the mean of `steps_per_value` steps."""
+    """A tool with its settings: it takes `processes` times `values` of each arm, each the mean of `steps_per_value` steps."""
 
     name: str
     rule: DecisionRule
@@ -36,7 +36,7 @@ class OtherTool:
     values: int
     steps_per_value: int
     unit: str
-    """What it takes for its n, in words."""
+    """The tool's n, in words."""
     source: str
 
 
@@ -77,7 +77,7 @@ def pyperf(base: Float64Array, head: Float64Array, min_speed_percent: float = 0.
 
 
 def criterion(base: Float64Array, head: Float64Array, noise_threshold: float = 0.01) -> BoolArray:
-    """ "Performance has regressed": a bootstrapped t-test at p < 0.05, and the interval of the change above the threshold.
+    """Alarm as criterion does: a bootstrapped t-test at p < 0.05, and the change's interval above the threshold.
 
     For its 100 samples the bootstrap distributions of t and of the ratio of means are taken as Student's and normal.
     """
@@ -101,14 +101,14 @@ def hyperfine(base: Float64Array, head: Float64Array) -> BoolArray:
 
 
 def github_action_benchmark(base: Float64Array, head: Float64Array, alert_threshold: float) -> BoolArray:
-    """github-action-benchmark on pytest-benchmark's output: operations a second, before over now, above the threshold."""
+    """github-action-benchmark on pytest-benchmark's output: operations per second, before over now, above the threshold."""
     before, now = (1 / values.mean(axis=(1, 2)) for values in (base, head))
     return np.asarray(before / now > alert_threshold)
 
 
 @cache
 def largest_significant_u(m: int, n: int, alpha: float) -> int:
-    """The largest U of m against n values with two-sided exact p < alpha (H. B. Mann and D. R. Whitney, 1947); -1 for none.
+    """Find the largest U of m and n values with two-sided exact p < alpha (Mann and Whitney, 1947); -1 for none.
 
     Counts of U are the coefficients of the Gaussian binomial, product of (1 - x^(n+i)) / (1 - x^i) for i = 1..m.
     """

@@ -1,4 +1,4 @@
-"""The check and the rules of other tools, run on simulated machines some twenty thousand times, and what came of it.
+"""The check and the rules of other tools, run on simulated machines some twenty thousand times, and the results.
 
 Enters a noise model, a number of checks and true slowdowns; leave counts. Every check measures fresh processes: ours in
 pairs whose order a coin decides, one process after the other (the real runner lets them take turns, which is quieter),
@@ -63,7 +63,7 @@ class SimulatedMachine:
     rng: np.random.Generator
 
     def draw_differences(self, checks: int, jobs: int, blocks: int) -> Float64Array:
-        """d of unchanged work, shape (checks, jobs, blocks)."""
+        """Draw d of unchanged work, shape (checks, jobs, blocks)."""
         parts = [
             self._draw_differences_chunk((some, jobs, blocks))
             for some in _split_chunks(checks, STEPS_PER_CHUNK // (jobs * blocks * 2 * STEPS_PER_PROCESS))
@@ -86,9 +86,9 @@ class SimulatedMachine:
 def run_checks(
     machine: SimulatedMachine, plan: CheckPlan, checks: int, jobs: int, effects: tuple[float, ...]
 ) -> list[OutcomeCounts]:
-    """Checks of `jobs` jobs (and their geometric mean, where they are several), all slower by each true effect in turn.
+    """Run checks of `jobs` jobs (and their geometric mean, for several), all slower by each true effect in turn.
 
-    The screening sees the same noise at every effect; the confirmation is drawn afresh. An effect is a fraction.
+    The screening sees the same noise at every effect; the confirmation is drawn again. An effect is a fraction.
     """
     unchanged = machine.draw_differences(checks, jobs, plan.max_blocks)
     return [_run_effect(machine, plan, unchanged, float(np.log1p(effect))) for effect in effects]
@@ -97,7 +97,7 @@ def run_checks(
 def run_normal(
     plan: CheckPlan, checks: int, spread: float, log_effect: float, rng: np.random.Generator
 ) -> OutcomeCounts:
-    """Checks of one job whose d is normal about `log_effect` with standard deviation `spread`, both log ratios."""
+    """Run checks of one job whose d is normal about `log_effect` with standard deviation `spread`, both log ratios."""
 
     def draw(some: int, blocks: int) -> Float64Array:
         return rng.normal(log_effect, spread, (some, 1, blocks))
@@ -108,7 +108,7 @@ def run_normal(
 def run_tool(
     tool: OtherTool, noise: NoiseModel | Trace, comparisons: int, effects: tuple[float, ...], rng: np.random.Generator
 ) -> list[BoolArray]:
-    """Whether the tool alarms in each comparison, for each true effect: base first, then head, as the tools do."""
+    """Run the tool on each comparison, for each true effect: base first, then head, as the tools do."""
     steps = tool.values * tool.steps_per_value
     alarms: list[list[BoolArray]] = [[] for _ in effects]
     order = np.arange(2 * tool.processes) * (START_SECONDS + steps * STEP_SECONDS)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def make() -> torch.nn.Module:
-    """The network; torch is imported here, so that `cnnbench list` need not load it."""
+    """Make the network; torch is imported here, so that `cnnbench list` need not load it."""
     from torch import nn
 
     return nn.Sequential(

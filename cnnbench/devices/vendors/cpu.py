@@ -1,4 +1,4 @@
-"""The CPU: work is done when the call returns, so there is nothing to synchronise and no allocator of its own."""
+"""The CPU: work is done when the call returns, so synchronising does nothing; it has no allocator of its own."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ class CpuDevice(Attached):
     """The CPU with its intra-op threads set."""
 
     def synchronize(self) -> None:
-        """Nothing is queued; the canary checks that this is true."""
+        """Do nothing: nothing is queued, which the canary checks."""
 
     def reset_peaks(self) -> None:
-        """The host's high-water mark is the process's, see engine.process."""
+        """Do nothing: the host's high-water mark is the process's, see engine.process."""
 
     def peaks(self) -> tuple[int | None, int | None]:
-        """No allocator of its own."""
+        """Return None: the CPU has no allocator of its own."""
         return None, None
 
     def allocated_bytes(self) -> int | None:
-        """No allocator of its own."""
+        """Return None: the CPU has no allocator of its own."""
         return None
 
 
 class CpuBackend(Backend):
-    """Always there; what it is stands in the machine's fingerprint."""
+    """The CPU, which every machine has; the machine's fingerprint describes it."""
 
     kind = "cpu"
     word = "the CPU"
@@ -38,15 +38,15 @@ class CpuBackend(Backend):
     exchange = "gloo"
 
     def find(self) -> tuple[Device, ...]:
-        """No accelerator."""
+        """Find no accelerator."""
         return ()
 
     def environment(self, device: Device) -> dict[str, str]:
-        """No GPU is visible, so none can be used by accident."""
+        """Hide all GPUs, so that none is used by accident."""
         return {"CUDA_VISIBLE_DEVICES": ""}
 
     def unsupported(self, precision: Precision) -> str | None:
-        """TF32 is a tensor-core format; float16 arithmetic on CPUs is emulated and would measure the emulation."""
+        """Refuse TF32, a tensor-core format, and formats that this CPU emulates: a run would time the emulation."""
         if precision == "tf32":
             return "tf32 is a format of NVIDIA tensor cores; a CPU has fp32 and bf16"
         if precision == "fp16":
@@ -57,7 +57,7 @@ class CpuBackend(Backend):
 
 
 def _has_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 itself; torch's own word where it has one, on Arm the kernel's list of flags."""
+    """Tell whether the processor multiplies bfloat16 itself, by torch's tests or, on Arm, by the kernel's flags."""
     import torch
 
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):

@@ -1,6 +1,6 @@
 """Apple GPUs through Metal. Memory is shared with the host; torch reports what is allocated now, not a peak.
 
-Never run on real hardware by us so far: tested against a fake at torch's edge.
+We have never run it on real hardware: it is tested against a fake of torch's module.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ class MpsDevice(Attached):
     """The one Apple GPU."""
 
     def reset_peaks(self) -> None:
-        """Metal keeps no high-water mark; only cached blocks are given back."""
+        """Free cached blocks only: Metal keeps no high-water mark."""
         self._library.empty_cache()
 
     def peaks(self) -> tuple[int | None, int | None]:
-        """Unknown: torch.mps tells the present, not the highest; polling would disturb and miss it."""
+        """Return None: torch.mps reports present bytes, not the highest; polling would disturb and miss it."""
         return None, None
 
     def allocated_bytes(self) -> int | None:
-        """The allocator's own count, cached blocks left out."""
+        """Read the allocator's own count, without cached blocks."""
         return int(self._library.current_allocated_memory())
 
 
 class MpsBackend(Backend):
-    """Apple silicon."""
+    """Apple GPUs through Metal."""
 
     kind = "mps"
     word = "the Apple GPU"
@@ -36,13 +36,13 @@ class MpsBackend(Backend):
     is_numbered = False
 
     def find(self) -> tuple[Device, ...]:
-        """The one GPU, where torch was built with Metal."""
+        """Find the one GPU, if torch was built with Metal."""
         if self.find_obstacle() is not None:
             return ()  # before the name is asked for, which starts `uname`
         return (Device(id="mps", kind="mps", name=f"{platform.processor() or 'Apple'} GPU"),)
 
     def find_obstacle(self) -> str | None:
-        """torch was not built with Metal, or the system is too old for it."""
+        """Tell a build without Metal from a system that is too old for it; None if torch can use the GPU."""
         import torch
 
         if torch.backends.mps.is_available():

@@ -1,6 +1,6 @@
 """Intel GPUs through SYCL (torch.xpu).
 
-Never run on real hardware by us so far: tested against a fake at torch's edge.
+We have never run it on real hardware: it is tested against a fake of torch's module.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from cnnbench.schema import Device
 
 
 class XpuBackend(Backend):
-    """Intel."""
+    """Intel GPUs through torch.xpu."""
 
     kind = "xpu"
     word = "an Intel GPU"
     profiler_activity = "XPU"
 
     def environment(self, device: Device) -> dict[str, str]:
-        """By index, through the level-zero driver's mask."""
+        """Choose the GPU by index, in the level-zero driver's mask."""
         return {"ZE_AFFINITY_MASK": device.id.partition(":")[2]}
 
     def find_obstacle(self) -> str | None:
-        """This torch has no XPU, or none is visible."""
+        """Tell why torch cannot use an Intel GPU here, or None if it can."""
         import torch
 
         available = hasattr(torch, "xpu") and torch.xpu.is_available()

@@ -1,12 +1,13 @@
 """The processes that do one job together: this one alone, the ranks of a data-parallel job, or concurrent copies.
 
-A trial asks its process group to wait for all, to agree on what only a clock can decide, and for its shard of every batch. For a
-single process all of that does nothing, so it is timed as if there were no groups. Ranks wait for one another at both ends of
-a block; copies only before the timed steps and after them, for each is timed by itself.
+A trial asks its process group to wait for all, to agree on what only a clock can decide, and for its shard of every
+batch. For a single process all of that does nothing, so it is timed as if groups did not exist. Ranks wait for one
+another at both ends of a block; copies only before and after the timed steps, since each is timed separately.
 
-A rank trains by torch's DistributedDataParallel, which averages the gradients while they are computed. Every rank begins with the
-same weights and draws its shard of the batch that one process would draw; dropout masks are its own. The loss is the mean over
-its shard, so the mean of the gradients is that of the whole batch, for the shards are equal.
+A rank trains by torch's DistributedDataParallel, which averages the gradients while they are computed. Every rank
+begins with the same weights and draws its shard of the batch that one process would draw; its dropout masks differ from
+the other ranks'. The loss is the mean over its shard, and shards are equal, so the mean of the gradients is that of the
+whole batch.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from cnnbench.errors import UnsupportedError
 from cnnbench.schema import Communication, Job, Rank, Trial
 
 CONTROL = "gloo"
-"""What barriers and flags go through, on the host."""
+"""Backend of barriers and flags, on the host."""
 TIMEOUT = timedelta(minutes=30)
-"""For one exchange : torch's own default. A job that makes no progress is ended long before by its runner."""
+"""Limit on one exchange: torch's own default. The runner ends a job that makes no progress long before."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,15 @@ class ProcessGroup:
 
     rank: int = 0
     local: int = 0
-    """Which of this machine's processes it is: the index of its device."""
+    """Number of this process on its machine: the index of its device."""
     world: int = 1
     nodes: int = 1
     place: str = ""
-    """Its device, or the cores it is pinned to."""
+    """The device, or the cores that the process is pinned to."""
     control: Any = None
     """torch's process group for barriers and flags."""
     together: bool = False
-    """Whether they share every batch and do every step together."""
+    """Whether the processes share every batch and do every step together."""
 
     @property
     def share(self) -> Shard:
@@ -57,7 +58,7 @@ class ProcessGroup:
         return Shard(self.rank, self.world) if self.together else Shard()
 
     def synchronizer(self, attached: Attached) -> Callable[[], None]:
-        """Return what ends a block: it waits until the device is idle; of ranks, until every device is."""
+        """Return the function that ends a block: it waits until the device is idle, or every rank's device."""
         if not self.together:
             return attached.synchronize
 
@@ -68,12 +69,12 @@ class ProcessGroup:
         return idle_everywhere
 
     def barrier(self) -> None:
-        """Return when all have come here."""
+        """Wait until all processes have called this."""
         if self.world > 1:
             distributed.barrier(group=self.control)
 
     def broadcast_flag(self, flag: bool) -> bool:
-        """Return rank 0's flag, on all that step together."""
+        """Return rank 0's flag on all ranks that step together."""
         if not self.together:
             return flag
         sent = torch.tensor([int(flag)])
@@ -81,17 +82,17 @@ class ProcessGroup:
         return bool(sent.item())
 
     def all_true(self, flag: bool) -> bool:
-        """Return on each whether the flag is true on all that step together."""
+        """Return on every rank whether the flag is true on all ranks that step together."""
         return "" not in self.all_gather("yes" if flag else "") if self.together else flag
 
     def all_gather(self, text: str) -> list[str]:
-        """Return the texts of all, in order, on all, by torch's own pickled exchange."""
+        """Return the texts of all processes, in order, on each, by torch's own pickled exchange."""
         texts: list[Any] = [None] * self.world
         distributed.all_gather_object(texts, text, group=self.control)
         return texts
 
     def weights_digest(self, timed: TimedStep) -> str | None:
-        """Hash the parameters as they are now, to compare ranks with one another; None where there is nothing to compare."""
+        """Hash the parameters as they are now, to compare ranks; None for a process alone or without a network."""
         if not self.together or not isinstance(timed, Training):
             return None
         hashed = hashlib.sha256()
@@ -100,7 +101,7 @@ class ProcessGroup:
         return hashed.hexdigest()[:16]
 
     def with_rank_record(self, trial: Trial, weights: str | None) -> Trial:
-        """Return the trial with what only this process knows of itself in `ranks`; of a single process, the trial."""
+        """Return the trial with this process's own record in `ranks`; a single process's trial stays as it is."""
         if self.world == 1:
             return trial
         shared = {name: getattr(trial, name) for name in Rank.model_fields.keys() & Trial.model_fields}
@@ -115,7 +116,7 @@ SINGLE = ProcessGroup()
 def join(job: Job, local: int, place: str) -> ProcessGroup:
     """Join the others through torch's process group, whose address the launcher left in the environment.
 
-    Raises UnsupportedError where nothing exchanges gradients on this kind of device.
+    Raises UnsupportedError for a kind of device without a backend that exchanges gradients.
     """
     vendor = backend(job.device)
     kind, exchange = vendor.kind, vendor.exchange
@@ -136,9 +137,9 @@ def join(job: Job, local: int, place: str) -> ProcessGroup:
 
 
 SEED_STRIDE = 2**31
-"""Between the seeds of two ranks; above every seed a plan gives, so that no rank has another round's random numbers."""
+"""Distance between the seeds of two ranks; above every seed of a plan, so that no rank has another round's numbers."""
 PAIRS = 8
-"""Blocks with the exchange and as many without, in turn, so that a slow moment affects both alike."""
+"""Blocks with the exchange and as many without, alternating, so that a slow moment affects both alike."""
 
 
 class DdpTraining(Training):
@@ -152,12 +153,12 @@ class DdpTraining(Training):
         self.compute_mode.forward = self._ddp
 
     def step(self) -> None:
-        """Do one optimiser step by the mean gradients of all ranks; by its own alone where `sync_gradients` is false."""
+        """Do one optimiser step by the mean gradients of all ranks, or by this rank's if `sync_gradients` is false."""
         with contextlib.nullcontext() if self.sync_gradients else self._ddp.no_sync():
             super().step()
 
     def reset(self) -> None:
-        """Restore the first weights, the same on all ranks, and seed random numbers that no other rank has."""
+        """Restore the first weights, the same on all ranks, and seed this rank's own random numbers."""
         super().reset()
         torch.manual_seed(self._seed + self._rank * SEED_STRIDE)
         self.sync_gradients = True
@@ -166,7 +167,7 @@ class DdpTraining(Training):
 def measure_allreduce(training: DdpTraining, synchronize: Callable[[], None], block_steps: int) -> Communication:
     """Time blocks with and without the exchange of gradients, in turn. Leaves the network in its initial state.
 
-    Without the exchange ranks drift apart, for each follows its own gradients. What a step computes is the same.
+    Without the exchange ranks diverge, since each follows its own gradients, but a step computes the same operations.
     """
     seconds: dict[bool, list[float]] = {True: [], False: []}
     training.reset()

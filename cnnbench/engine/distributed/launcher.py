@@ -1,12 +1,12 @@
 """Several processes for one job, through torchrun's own machinery: its elastic launch starts, watches and ends the ranks.
 
-This runs in the worker that the runner started, so what the runner does to a worker (its limits of time, its end) it does to all
-ranks: each dies with the launcher. In goes an envelope whose job has several processes, out comes one outcome: what they
-measured together, or how the first of them to fail did, by name.
+This runs in the worker that the runner started, so the runner's time limit and its end of a worker apply to all ranks:
+each dies with the launcher. An envelope whose job has several processes gives one outcome: what they measured together,
+or the failure of the first to fail, by name.
 
-What several processes measured becomes one trial (`reduce_outcomes`). Ranks: a block is as long as on the slowest, images and
-energy are added up, memory is the rank's that took most, and what is the same on all is rank 0's. Copies: the slowest copy's
-trial, whole, with all of them in `ranks`. One that did not end well decides how the job ended.
+The measurements of several processes become one trial (`reduce_outcomes`). Ranks: a block is as long as on the slowest,
+images and energy are added up, memory is that of the rank that used most, and what is the same on all is rank 0's.
+Copies: the slowest copy's whole trial, with all of them in `ranks`. A process that failed decides how the job ended.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ from cnnbench.schema import (
 )
 
 WORKER = ("-m", "cnnbench.engine.worker")
-"""A rank is a worker that is given a folder and its number there: started, not imported, for the worker imports this module."""
+"""Starts a rank: a worker with a folder and its number there. The worker imports this module, never the reverse."""
 TAIL_CHARACTERS = 2000
 MONITOR_SECONDS = 0.25
 """How often the launcher checks whether a rank has ended: two system calls per rank, from the core of rank 0."""
 RETRY_SECONDS = 0.5
 SINGLE_NODE = Rendezvous(endpoint="127.0.0.1:0", seconds=60)
-"""One machine alone: on a free port of its own."""
+"""The rendezvous of a single machine: on a free port."""
 
 
 def run_ranks(envelope: WorkerInput, progress: ProgressWriter, started_ns: int) -> Outcome:
-    """Start this machine's ranks and return what all ranks measured, as one trial; or the first failure."""
+    """Start this machine's ranks and return all ranks' measurements as one trial, or the first failure."""
     job, folder = envelope.job, Path(envelope.outcome_path).parent / "ranks"
     folder.mkdir()
     here = job.processes // job.nodes
@@ -75,20 +75,20 @@ def run_ranks(envelope: WorkerInput, progress: ProgressWriter, started_ns: int) 
     except RendezvousError as error:
         if not done.exists():
             return _rendezvous_failed(job, rendezvous, error)
-        # The others were lost while these ranks were at work, which are ended: a crash, not a failed rendezvous.
-        message = "machine 0 was lost while the job ran; see what it said there"
+        # The others were lost while these ranks worked (they are ended too): a crash, not a failed rendezvous.
+        message = "machine 0 was lost while the job ran; see what it printed there"
         if rendezvous.node_rank == 0:
             message = f"torch's launcher failed while the job ran: {type(error).__name__}"
         return Outcome(status="crashed", message=message, stderr_tail=_log_tail(folder, 0))
     outcomes = [Outcome.model_validate_json(line) for line in (folder / OUTCOMES_FILE).read_text().splitlines()]
-    # Which ranks, of all, ran on this machine their own files say: torch numbers machines in an order of its own.
+    # Their own files tell which of all ranks ran on this machine: torch decides the order of machines.
     files = [folder / OUTCOME_FILE.format(local) for local in range(here)]
     own = [Outcome.model_validate_json(file.read_bytes()).trial for file in files]
     return reduce_outcomes(job, outcomes, [trial.ranks[0].rank for trial in own if trial is not None])
 
 
 class _Logs(DefaultLogsSpecs):
-    """Where ranks print to. torch asks for it between the rendezvous and the start of the ranks: this marks it as done."""
+    """Where ranks print. torch asks for it between the rendezvous and the start of the ranks: this marks that."""
 
     def __init__(self, folder: Path, done: Path) -> None:
         super().__init__(log_dir=str(folder), redirects=Std.ALL)
@@ -103,8 +103,8 @@ class _Logs(DefaultLogsSpecs):
 def _launch(job: Job, folder: Path, rendezvous: Rendezvous, done: Path) -> None:
     """Start the ranks and wait for them.
 
-    A machine that is not the first tries again until the first one is there: between two jobs the first is away for a moment.
-    Once the rendezvous is done there is no second try: the first one's next rendezvous has another name.
+    Machines other than the first try again until the first one listens: between two jobs it does not for a moment.
+    They never try again after the rendezvous: the first one's next rendezvous has another name.
     """
     config = LaunchConfig(
         min_nodes=job.nodes,
@@ -135,17 +135,17 @@ def _launch(job: Job, folder: Path, rendezvous: Rendezvous, done: Path) -> None:
 
 
 def _rank_envelope(envelope: WorkerInput, local: int, started_ns: int) -> WorkerInput:
-    """Make the envelope of one rank: its own device, this process as its parent, and only the first writes for TensorBoard."""
+    """Make the envelope of one rank: its own device, this process as its parent, TensorBoard for the first alone."""
     own = envelope.device_uuids[local] if local < len(envelope.device_uuids) else envelope.device_uuid
     update = {"device_uuid": own, "parent_pid": os.getpid(), "launcher_ns": started_ns}
     return envelope.model_copy(update=update if local == 0 else update | {"tensorboard_dir": None})
 
 
 def _address_towards(endpoint: str) -> str | None:
-    """Find this machine's address on the way to the endpoint: what the others can reach it by, without asking a name server.
+    """Find this machine's address on the route to the endpoint, by which others reach it, without asking a name server.
 
-    None, which leaves it to torch and this machine's name, where the way cannot be found: also where a name that is not
-    localhost's leads to this machine's own loopback (Debian's 127.0.1.1), for there each of the others would find itself.
+    None leaves the choice to torch and this machine's name: if the route cannot be found, or if a name other than
+    localhost leads to this machine's own loopback (Debian's 127.0.1.1), where each of the others would find itself.
     """
     host = endpoint.rpartition(":")[0].strip("[]")
     try:
@@ -153,13 +153,13 @@ def _address_towards(endpoint: str) -> str | None:
         with socket.socket(family, kind) as probe:
             probe.connect(address)  # sends nothing
             found = str(probe.getsockname()[0])
-    except (OSError, UnicodeError):  # no such host; no host can have that name
+    except (OSError, UnicodeError):  # no such host, or an impossible name
         return None
     return None if _loops_back(found) and not (host == "localhost" or _loops_back(host)) else found
 
 
 def _loops_back(host: str) -> bool:
-    """Tell whether the host is an address, and one that every machine has for itself."""
+    """Tell whether the host is a loopback address."""
     try:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
@@ -167,7 +167,7 @@ def _loops_back(host: str) -> bool:
 
 
 def _relay(path: Path, descriptor: int) -> None:
-    """Forward what the first rank writes into `path` to the runner, which reads the descriptor that only this process has."""
+    """Forward what the first rank writes into `path` to the runner through this process's `descriptor`."""
     os.mkfifo(path)
     # Opened for both, so that neither end waits for the other to open.
     source = os.open(path, os.O_RDWR)
@@ -183,7 +183,7 @@ def _relay(path: Path, descriptor: int) -> None:
 
 
 def _rendezvous_failed(job: Job, rendezvous: Rendezvous, error: RendezvousError) -> Outcome:
-    """Say why no rank was started. Only the first machine listens, and where it cannot, torch reports it at once."""
+    """Describe why no rank was started. Only the first machine listens; if it cannot, torch reports that at once."""
     cause = error.__cause__ or error
     reason = next(iter(str(cause).strip().splitlines()), "")[:300] or type(cause).__name__
     if job.nodes == 1:
@@ -198,7 +198,7 @@ def _rendezvous_failed(job: Job, rendezvous: Rendezvous, error: RendezvousError)
 
 
 def _failure(job: Job, failures: Mapping[int, ProcessFailure], folder: Path) -> Outcome:
-    """Name the first rank that failed: one that a signal ended comes before one that fell over because of it."""
+    """Make the outcome of the first rank that failed; one that a signal ended comes first."""
 
     def order(failure: ProcessFailure) -> tuple[int, int]:
         if failure.exitcode < 0:
@@ -220,7 +220,7 @@ def _failure(job: Job, failures: Mapping[int, ProcessFailure], folder: Path) -> 
     outcome = Outcome.model_validate_json(own.read_bytes())
     message = f"{name}: {outcome.message}"
     if job.nodes > 1 and outcome.status == "crashed":
-        message += "; a rank of another machine may have ended first: see what that one said"
+        message += "; a rank of another machine may have ended first: see what that one printed"
     return outcome.model_copy(update={"message": message, "stderr_tail": tail, "trial": None})
 
 
@@ -233,13 +233,13 @@ def _log_tail(folder: Path, local: int) -> str | None:
 def reduce_outcomes(job: Job, outcomes: Sequence[Outcome], local_ranks: Collection[int] = ()) -> Outcome:
     """Reduce the ranks' outcomes, in order of ranks and each with a trial, to one.
 
-    `local_ranks` are this machine's, all if none is named: the cold start is theirs, without the time that other machines
+    `local_ranks` are this machine's, all by default: the cold start is theirs, without the time that other machines
     waited for the rendezvous.
     """
     trials = [outcome.trial for outcome in outcomes if outcome.trial is not None]
     if job.world > 1:
         trial = _reduce_ranks(trials, local_ranks or range(len(trials)))
-    else:  # the slowest copy's; a package's counter counts all copies, so no copy has it
+    else:  # the slowest copy's; a package's counter counts all copies together, so it is left out
         slowest = max(trials, key=lambda trial: sum(trial.block_seconds))
         energy = None if slowest.energy and slowest.energy.source == PACKAGE_COUNTER else slowest.energy
         ranks = tuple(rank for trial in trials for rank in trial.ranks)
@@ -252,7 +252,7 @@ def reduce_outcomes(job: Job, outcomes: Sequence[Outcome], local_ranks: Collecti
 
 
 def _reduce_ranks(trials: Sequence[Trial], local_ranks: Collection[int]) -> Trial:
-    """Make the trial of the whole job."""
+    """Reduce the ranks' trials to the trial of the whole job."""
     first = trials[0]
     last = max((trials[rank] for rank in local_ranks), key=lambda trial: trial.cold_start_seconds or 0.0)
     update = {
@@ -275,13 +275,13 @@ def _find_most(found: Sequence[int | None]) -> int | None:
 
 
 def _reduce_memory(found: Sequence[Memory]) -> Memory:
-    """Take each mark from the rank that took most; how it was read is the same on all."""
+    """Take each mark from the rank that used most; how it was read is the same on all."""
     marks = (name for name in Memory.model_fields if name.endswith("_bytes"))
     return found[0].model_copy(update={name: _find_most([getattr(each, name) for each in found]) for name in marks})
 
 
 def _reduce_telemetry(found: Sequence[Telemetry | None]) -> Telemetry | None:
-    """Take rank 0's, with every device's reasons for having slowed itself."""
+    """Take rank 0's telemetry, with the throttle reasons of every device."""
     first = found[0]
     reasons = dict.fromkeys(reason for each in found if each for reason in each.device_throttle_reasons or ())
     if first is None or not reasons:
@@ -290,10 +290,10 @@ def _reduce_telemetry(found: Sequence[Telemetry | None]) -> Telemetry | None:
 
 
 def _reduce_energy(trials: Sequence[Trial]) -> Energy | None:
-    """Add up energy over devices; of a package's counter, whose joules all ranks of a machine read, take one per machine.
+    """Add up energy over devices; take a package's counter, which all ranks of a machine read, once per machine.
 
-    The window is rank 0's: ranks agree on its steps and wait for one another at its end. None where a rank has no reading, or
-    another kind of it: the joules of some over the images of all would be too few.
+    The window is rank 0's: ranks agree on its steps and wait for one another at its end. None if a rank has no reading
+    or one from another counter: the joules of some ranks over the images of all would be too few.
     """
     read = [trial.energy for trial in trials if trial.energy is not None]
     if len(read) < len(trials) or len({each.source for each in read}) != 1:
@@ -327,4 +327,4 @@ RULES: Mapping[str, Callable[[Any], Any]] = {
     "ranks": lambda found: tuple(itertools.chain(*found)),
     "communication": _reduce_communication,
 }
-"""How a field of all ranks' trials becomes the whole job's; one that is not here is the same on all."""
+"""How a field of all ranks' trials becomes the whole job's; all other fields are the same on every rank."""

@@ -1,8 +1,9 @@
 """One of several processes of a job: a rank of a data-parallel job, or a concurrent copy.
 
-torch's elastic launcher starts each as `python -m cnnbench.engine.worker FOLDER N`, which does what the envelope
-`FOLDER/rank-N.json` says as this machine's N-th process. All exchange their outcomes at the end, and the first of each machine
-writes them down; one that fails writes its own and ends, so that the launcher ends the others, which wait for it.
+torch's elastic launcher starts each as `python -m cnnbench.engine.worker FOLDER N`, which does the job in the envelope
+`FOLDER/rank-N.json` as this machine's N-th process. All exchange their outcomes at the end, and the first of each
+machine writes them to a file; one that fails writes its own and ends, so that the launcher ends the others, which wait
+for it.
 
 What a rank measures is an argument: the trial uses this package's process group, so this package does not import the trial.
 """
@@ -26,23 +27,23 @@ FAILED = 1
 ENVELOPE_FILE = "rank-{}.json"
 """The job as one rank gets it."""
 OUTCOME_FILE = "outcome-{}.json"
-"""How one rank ended; of one that failed the only word."""
+"""How one rank ended; a failed rank writes nothing else."""
 OUTCOMES_FILE = "outcomes.jsonl"
 """How all ranks ended, one line per rank in order; written by the first of each machine when all have measured."""
 PROGRESS_PIPE = "progress"
-"""Where the first rank writes its progress, for the launcher to forward."""
+"""Pipe into which the first rank writes its progress, for the launcher to forward."""
 
 Join = Callable[[Job], "ProcessGroup"]
 Measure = Callable[[WorkerInput, ProgressWriter, Join], Outcome]
 
 
 def claim_device(envelope: WorkerInput, local: int) -> str:
-    """Name what this process has to itself on this machine: its device, or the cores that it is pinned to from now on."""
+    """Take this process's own device, or pin it to its cores from now on, and return the name of either."""
     job = envelope.job
     if job.device == "cpu":
         if not hasattr(os, "sched_setaffinity"):
             return f"cpu, number {local}"
-        # Every thread that this process starts from now on is held to these cores too.
+        # Every thread that this process starts from now on is pinned to these cores too.
         cores = split_cores(os.sched_getaffinity(0), job.processes // job.nodes)[local]
         os.sched_setaffinity(0, cores)
         return f"cores {','.join(map(str, sorted(cores)))}"
@@ -77,10 +78,10 @@ def run(folder: Path, local: int, measure: Measure) -> NoReturn:
 
 
 def split_cores(allowed: Iterable[int], groups: int, *, sys: Path = Path("/sys/devices/system/cpu")) -> list[list[int]]:
-    """The cores in equal groups without overlap. Raises ValueError where there are fewer cores than groups."""
+    """Split the cores into equal groups without overlap. Raises ValueError for fewer cores than groups."""
 
     def read_position(core: int) -> tuple[int, ...]:
-        # (package, core of it, number), where the kernel says; else all alike, so that the number decides.
+        # (package, core in it, number) if the kernel reports them; else the number alone decides.
         topology = sys / f"cpu{core}" / "topology"
         try:
             return (*(int((topology / name).read_text()) for name in ("physical_package_id", "core_id")), core)

@@ -1,8 +1,8 @@
-"""From what a profiler saw to a step taken apart. Pure: spans of the host and intervals of the device in, a Breakdown out.
+"""The breakdown of a profiled step: a pure function of the host's spans and the device's intervals.
 
-On the host operators nest, and each has its self time: its own less that of what it calls. What the operators of a step
-leave of it is Python's, the kernels' callers' or nobody's: `python and gaps`. On an accelerator the host only queues; there
-each operator has the time of the kernels it queued, and what they leave of the steps is `device idle`.
+On the host operators nest, and each has its self time: its own less that of what it calls. The rest of a step outside
+its operators is Python's, the kernels' callers' or nobody's: `python and gaps`. On an accelerator the host only queues;
+there each operator has the time of the kernels it queued, and the rest of the steps is `device idle`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from cnnbench.errors import WorkloadError
 from cnnbench.profile_model import Breakdown, Group, Operator, Part, StepPhase
 
 ANNOTATION = "cnnbench::"
-"""Begins the names of our own marks, which are no operators."""
+"""Begins the names of our own marks, which do not count as operators."""
 ALL_STEPS, STEP = f"{ANNOTATION}steps", f"{ANNOTATION}step"
 PHASES: tuple[StepPhase, ...] = get_args(StepPhase)
 GROUPS = get_args(Group)
 _BACKWARD = ("autograd::engine", "torch::autograd")
-"""Around what autograd runs, in a thread of its own on accelerators, where none of our marks is."""
+"""Spans around what autograd runs, on accelerators in a separate thread without our marks."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,20 @@ class ProfiledSpan:
     end: float
     self_seconds: float = 0.0
     parents: tuple[str, ...] = ()
-    """What is around it on the host, the outermost first."""
+    """Names of the spans around it on the host, the outermost first."""
     kernels: tuple[tuple[str, float], ...] = ()
-    """What it queued itself, by name with seconds."""
+    """Kernels that it queued itself, by name with seconds."""
     annotation: bool = False
-    """A name that somebody gave to a part of the program: no operator, its self time is Python's."""
+    """Whether it is a named part of the program rather than an operator; its self time is Python's."""
 
     @property
     def seconds(self) -> float:
-        """How long it lasted, what it called included."""
+        """Duration, including what it called."""
         return self.end - self.begin
 
 
 def break_down_host(spans: Sequence[ProfiledSpan]) -> Breakdown:
-    """The host's time. Raises WorkloadError where no step was seen."""
+    """Break the host's time of a step down. Raises WorkloadError if the profiler saw no step."""
     steps = [span for span in spans if span.name == STEP]
     whole = sum(step.seconds for step in steps)
     if not steps or whole <= 0:
@@ -75,9 +75,9 @@ def break_down_host(spans: Sequence[ProfiledSpan]) -> Breakdown:
 
 
 def break_down_device(spans: Sequence[ProfiledSpan], intervals: Sequence[ProfiledSpan]) -> Breakdown:
-    """The device's time in the steps, which were queued one after the other and waited for at their end.
+    """Break the device's time of the steps down; they were queued one after the other and synchronised once at the end.
 
-    Raises WorkloadError where no step was seen.
+    Raises WorkloadError if the profiler saw no step.
     """
     window = next((span for span in spans if span.name == ALL_STEPS), None)
     steps = sum(span.name == STEP for span in spans)
@@ -92,7 +92,7 @@ def break_down_device(spans: Sequence[ProfiledSpan], intervals: Sequence[Profile
     queued = Counter(name for span in inside for name, _ in span.kernels)
     for each in ran:
         queued[each.name] -= 1
-        if queued[each.name] < 0:  # no operator queued it, as in the replay of a recorded graph: it stands for itself
+        if queued[each.name] < 0:  # no operator queued it, as in the replay of a recorded graph: counted by itself
             timed.append((each, each.seconds))
     operators = _sum_by_operator(timed, steps, whole)
     groups, phases = _sum_by(operators, "group"), _sum_by(operators, "phase")
@@ -110,7 +110,7 @@ def break_down_device(spans: Sequence[ProfiledSpan], intervals: Sequence[Profile
 
 
 def measure_coverage(intervals: Iterable[ProfiledSpan]) -> float:
-    """Seconds in which at least one of them ran."""
+    """Measure the seconds in which at least one of the intervals ran."""
     total, reached = 0.0, float("-inf")
     for each in sorted(intervals, key=lambda interval: interval.begin):
         total += max(0.0, each.end - max(each.begin, reached))
@@ -119,7 +119,7 @@ def measure_coverage(intervals: Iterable[ProfiledSpan]) -> float:
 
 
 def find_phase(parents: Sequence[str]) -> StepPhase:
-    """The innermost phase around something; autograd's is the backward pass."""
+    """Find the innermost phase around a span; autograd's is the backward pass."""
     for name in reversed(parents):
         if name.startswith(_BACKWARD):
             return "backward"
@@ -130,7 +130,7 @@ def find_phase(parents: Sequence[str]) -> StepPhase:
 
 
 def _sum_by_operator(timed: Iterable[tuple[ProfiledSpan, float]], steps: int, whole: float) -> tuple[Operator, ...]:
-    """One for each name, group and phase, the longest first."""
+    """Sum the times by name, group and phase, the longest first."""
     calls = defaultdict(list)
     for span, taken in timed:
         phase = find_phase((*span.parents, span.name))
@@ -163,7 +163,7 @@ def _list_parts(seconds: dict[str, float], step: float, order: Sequence[str]) ->
 
 
 NATIVE = "native::"
-"""How the native kernels are called in a profile (see `engine.profile.profiler`)."""
+"""Begins the native kernels' names in a profile (see `engine.profile.profiler`)."""
 _ALLOCATING = r"empty\w*|new_empty\w*|resize\w*|set_|zeros\w*|zero_|ones\w*|full\w*|fill_|new_zeros"
 _COPYING = (
     r"to|_to_copy|copy_|clone|contiguous|cat|stack|index\w*|gather|take|pin_memory|_pin_memory|_?unsafe_index\w*|randperm"
@@ -199,11 +199,11 @@ _RULES: tuple[tuple[Group, str], ...] = (
     ("bookkeeping", rf"^aten::({_VIEWING})$|^detach_?$"),
     ("elementwise", rf"^aten::({_COMPUTING})$|elementwise|reduce_kernel|softmax|nll_loss|vectorized"),
 )
-"""The first that fits, whatever the case of its letters."""
+"""Rules for an operator's group: the first match counts, in upper or lower case."""
 
 
 def find_group(name: str, phase: StepPhase, parents: Sequence[str] = ()) -> Group:
-    """The group of an operator in a phase; what an optimiser's step or the drawing of a batch calls is theirs.
+    """Find an operator's group; all that the optimiser's step or the drawing of a batch calls belongs to it.
 
     `parents` are the operators around it: a product of masks within `aten::dropout` is dropout's.
     """

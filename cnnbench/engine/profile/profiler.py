@@ -1,10 +1,10 @@
-"""One profile from attach to answer: the step built as for a measurement, timed plainly, run under the profiler,
+"""One profile from attach to result: the step built as for a measurement, timed plainly, run under the profiler,
 and timed plainly again.
 
-Every time here is for reading a profile and none for a table of speeds: there is no canary and no gate. Marks around the parts
-of a step are there while a profile is taken and gone afterwards: the measured step has none. They are set on the objects that
-the step calls, not in its code. The native kernels are called past torch, which is why its profiler does not see them; while a
-profile is taken each call has its own name.
+Times here serve to read a profile and never enter a table of speeds: there is no canary and no gate. Marks around the
+parts of a step exist only while a profile is taken: the measured step has none. They are set on the objects that the
+step calls, not in its code. The native kernels are called without torch, so its profiler does not see them; while a
+profile is taken each call is marked by its name.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from cnnbench.profile_model import Breakdown, Profile, ProfileRequest, StepPhase
 from cnnbench.schema import Outcome, WorkerInput
 
 PLAIN_BLOCKS = 3
-"""On accelerators, where only a block of steps can be timed without changing it."""
+"""Timed blocks on accelerators, where only a block of steps can be timed without changing it."""
 MICRO = 1e-6
 _HOST: Any = torch.autograd.DeviceType.CPU  # type: ignore[attr-defined]
 
 
 def profile_job(worker_input: WorkerInput, progress: ProgressWriter, request: ProfileRequest) -> Outcome:
-    """Profile the job's step and write the answer (and the trace) where the request says.
+    """Profile the job's step and write the result (and the trace) to the files that the request names.
 
     `block_steps` steps of the job are profiled after `warmup_steps`. Raises what the work raises; see engine.process.
     """
@@ -77,7 +77,7 @@ def profile_job(worker_input: WorkerInput, progress: ProgressWriter, request: Pr
 
 
 def plain_seconds(timed: TimedStep, attached: Attached, steps: int) -> tuple[float, ...]:
-    """Seconds of each of half as many steps on a CPU; elsewhere a step's mean in each of a few blocks of `steps` queued ones."""
+    """Time single steps on a CPU, half of `steps`; elsewhere the mean step of a few queued blocks of `steps`."""
     blocks, length = (-(-steps // 2), 1) if attached.kind == "cpu" else (PLAIN_BLOCKS, steps)
     with disable_gc():
         found = time_blocks(timed.step, attached.synchronize, steps=timed.steps, blocks=blocks, steps_per_block=length)
@@ -85,7 +85,7 @@ def plain_seconds(timed: TimedStep, attached: Attached, steps: int) -> tuple[flo
 
 
 def run_profiler(timed: TimedStep, attached: Attached, steps: int) -> Any:
-    """The profiler after `steps` steps; one before them takes what the first use of a profiler costs, and does not count."""
+    """Profile `steps` steps, after an uncounted one that takes the cost of a profiler's first use."""
     wanted = {"CPU", backend(attached.kind).profiler_activity}
     activities = [each for each in supported_activities() if each.name in wanted]  # type: ignore[no-untyped-call]
     with annotate_step(timed), disable_gc(), profile(activities=activities) as profiler:
@@ -101,7 +101,7 @@ def run_profiler(timed: TimedStep, attached: Attached, steps: int) -> Any:
 
 
 def break_down(profiler: Any, kind: str) -> tuple[Breakdown, tuple[str, ...]]:
-    """The steps taken apart as the device allows, and what a reader must know of it."""
+    """Break the profiled steps down as the device allows; return notes for the reader too."""
     spans, intervals = [], []
     for event in profiler.events():
         begin, end = event.time_range.start * MICRO, event.time_range.end * MICRO
@@ -125,7 +125,7 @@ def break_down(profiler: Any, kind: str) -> tuple[Breakdown, tuple[str, ...]]:
 
 
 def write_trace(profiler: Any, path: Path) -> None:
-    """The profile as a Chrome trace, whole or not at all. Raises DataError where it cannot be written."""
+    """Write the profile as a Chrome trace, whole or not at all. Raises DataError if it cannot be written."""
     try:
         with staged(path) as partial:
             profiler.export_chrome_trace(str(partial))
@@ -135,7 +135,7 @@ def write_trace(profiler: Any, path: Path) -> None:
 
 @contextlib.contextmanager
 def annotate_step(timed: TimedStep) -> Iterator[None]:
-    """The step's phases and native kernels stand in a profile by name; all is as it was afterwards."""
+    """Mark the step's phases and native kernels by name in a profile, and remove the marks afterwards."""
     calls = _find_calls(timed) if isinstance(timed, Training) else []
     with contextlib.ExitStack() as stack:
         for owner, attribute, name in calls:
@@ -148,7 +148,7 @@ def annotate_step(timed: TimedStep) -> Iterator[None]:
 
 
 def _find_calls(timed: Training) -> list[tuple[Any, str, str]]:
-    """What the step calls, by its owner and attribute, and how that is called in a profile."""
+    """List what the step calls, by owner and attribute, with its name in a profile."""
     draw, mode, optimizer = (timed._batches, "draw", "draw"), timed.compute_mode, timed._optimizer
     kernels: list[tuple[Any, str, str]] = []
     phases: list[tuple[Any, str, StepPhase]]
@@ -158,7 +158,7 @@ def _find_calls(timed: Training) -> list[tuple[Any, str, str]]:
         step = timed._native
         phases = [(step, "forward", "forward"), (step, "loss", "forward"), (step, "backward", "backward")]
         phases.append((step.update, "step", "optimiser"))
-        # Wherever the step keeps a kernel: in the library's object, and in layers that took theirs from it.
+        # All places of a kernel in the step: the library's object, and layers that took theirs from it.
         names = {id(each): name for name, each in vars(step._kernels).items() if callable(each)}
         for owner in (step._kernels, step, step.update, *step.convolutions, *step.dense):
             kept = vars(owner).items()

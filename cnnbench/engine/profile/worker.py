@@ -1,6 +1,6 @@
-"""A profiling worker: a worker that takes its job from its input as any other, and a request from its command line.
+"""A profiling worker: it takes its job from standard input like any worker, and a request from its command line.
 
-Its outcome carries no trial: what it found goes to the place that the request names.
+Its outcome carries no trial: the profile goes to the file that the request names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from cnnbench.schema import Outcome, WorkerInput
 
 
 def profile(worker_input: WorkerInput, progress: ProgressWriter) -> Outcome:
-    """Profile one job as the request on the command line says."""
+    """Profile one job by the request on the command line."""
     request = ProfileRequest.model_validate_json(sys.argv[1])
 
     def work() -> Outcome:

@@ -2,8 +2,8 @@
 
 A rung is one way to compute the step, named in `job.execution`: `fused` is torch's own operations in a better order,
 `native` the kernels of `kernels/`, `graph` the whole step recorded on a GPU and replayed, `compiled-graph` the same
-compiled first. With `auto` every rung of the device's kind is timed for some steps and the fastest is taken; which it was,
-and what the others took or why they cannot, goes into the record. Each rung's gradients are held against float64 in every
+compiled first. With `auto` every rung of the device's kind is timed for some steps and the fastest is chosen; the
+record names it, with the others' times or why they failed. Each rung's gradients are compared with float64's in every
 process before it is timed.
 """
 
@@ -31,16 +31,16 @@ from cnnbench.workloads import tuned_tolerance
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to compute the tuned step: what of it differs from the plain one, and where `auto` tries it."""
+    """One way to compute the tuned step: its differences from the plain one, and where `auto` tries it."""
 
     training: type[Training]
     kind: str | None = None
-    """The kind of device by torch's name; None for every kind."""
+    """Kind of device by torch's name; None for every kind."""
     layout: Layout = "nhwc"
-    """Of a network with convolutions."""
+    """Layout of a network with convolutions."""
 
     def make(self, setup: TrainingSetup) -> Training:
-        """The training of the job in this way. Raises UnsupportedError where it cannot be had."""
+        """Make the job's training in this way. Raises UnsupportedError if that is impossible here."""
         layout = self.layout if setup.workload.convolves else "nchw"
         return self.training(replace(setup, job=setup.job.model_copy(update=PLAIN_MODE | {"layout": layout})))
 
@@ -51,33 +51,33 @@ VARIANTS = {
     "compiled-graph": Variant(CompiledGraphTraining, kind="cuda"),
     "fused": Variant(FusedTraining),
 }
-"""By the name in `job.execution`, the one that is expected to be fastest on its devices first."""
+"""Variants by their name in `job.execution`, the one expected to be fastest on its devices first."""
 TRIED_SETTING, VARIANT_SETTING = "tuned_tried", "tuned_rung"
 """Names in a record's settings: what autotuning saw, and which rung ran."""
 CHECKED_IMAGES, CHECKED_RANDOM = 32, 2
-"""Digits, and random images (of 224 x 224 for VGG-16), that the gradients are held against float64 on."""
+"""Digits, or random images (of 224 x 224 for VGG-16), on which the gradients are compared with float64's."""
 
 
 def list_variants(device: torch.device) -> tuple[str, ...]:
-    """What `auto` tries there, the one that is expected to be fastest first."""
+    """List the variants that `auto` tries on the device, the one expected to be fastest first."""
     return tuple(name for name, each in VARIANTS.items() if each.kind in (None, device.type))
 
 
 def make(setup: TrainingSetup) -> Training:
-    """The rung that the job names, or the fastest. Raises UnsupportedError where none can be had, with every reason."""
+    """Make the rung that the job names, or the fastest. Raises UnsupportedError with every reason if none works."""
     job, auto = setup.job, setup.job.execution == "auto"
 
     def build(name: str) -> Training:
         error = gradient_error(setup, name)
         if auto and not error <= tuned_tolerance(job):  # false of NaN too; a rung asked for by name is the gate's
-            raise UnsupportedError(f"its gradients are off by {error:.1e}, allowed are {tuned_tolerance(job):.0e}")
+            raise UnsupportedError(f"its gradients are off by {error:.1e}, the limit is {tuned_tolerance(job):.0e}")
         training = VARIANTS[name].make(setup)
         training.prepare()
         training.recorded_settings[TUNED_ERROR] = f"{error:.2e}"
         return training
 
     choice = choose_variant(list_variants(setup.device) if auto else (job.execution,), build)
-    release_memory()  # of those that lost, and those that were only checked, so that they are in no memory mark
+    release_memory()  # of rungs that lost or were only checked, so that no memory mark includes them
     training = choice.training
     training.recorded_settings[VARIANT_SETTING] = choice.name
     if auto:
@@ -89,8 +89,10 @@ def make(setup: TrainingSetup) -> Training:
 
 
 def gradient_error(setup: TrainingSetup, name: str) -> float:
-    """Largest relative error (of the 2-norm, by parameter) of a rung's gradients against float64 on the first images, dropout
-    off; of fresh weights, in a training of its own. A maximum of four that rounding decides otherwise is in it.
+    """Measure a rung's largest relative gradient error (2-norm, by parameter) against float64, dropout off.
+
+    On the first images with the first weights, in a separate training. It includes maxima of four that rounding decides
+    otherwise.
     """
     job = setup.job
     images_checked = min(job.batch_size, CHECKED_RANDOM if setup.dataset is None else CHECKED_IMAGES)
@@ -113,12 +115,12 @@ ROUNDS, STEPS, WARMUP_STEPS = 5, 3, 3
 OUT_OF_MEMORY = "out of memory"
 
 Build = Callable[[str], Training]
-"""A rung by its name, ready to step. Raises UnsupportedError with the reason where it cannot be had."""
+"""Builds a rung by its name, ready to step. Raises UnsupportedError with the reason if it does not work here."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The fastest rung, ready to step; seconds of a step by rung, of all that were timed; why the others could not be."""
+    """The fastest rung, ready to step; seconds of a step for each timed rung; the reasons of those that failed."""
 
     name: str
     training: Training
@@ -127,13 +129,13 @@ class Choice:
 
 
 def choose_variant(names: Sequence[str], build: Build) -> Choice:
-    """Raises UnsupportedError with every reason where none can be had, MemoryError where memory is one of them."""
+    """Choose the fastest rung. Raises UnsupportedError with every reason, or MemoryError if memory is one of them."""
     try:
         return _choose_interleaved(names, build)
     except Exception as error:
         if len(names) == 1 or not is_out_of_memory(error):
             raise
-    release_memory()  # out here the error's frames, and what they held, are gone
+    release_memory()  # outside the handler: the error's frames, and what they held, are gone
     return _choose_one_at_a_time(names, build)
 
 
@@ -178,7 +180,7 @@ def _choose_one_at_a_time(names: Sequence[str], build: Build) -> Choice:
 
 
 def _time_variants(built: Mapping[str, Training]) -> dict[str, float]:
-    """Seconds of a step, median over short turns that take turns; a rung with several steps a launch does whole launches."""
+    """Time a step of each rung in seconds, median over alternating short turns; each turn is of whole launches."""
     counts = {name: max(STEPS, training.steps_per_launch) for name, training in built.items()}
     for name, training in built.items():
         training.steps(max(WARMUP_STEPS, counts[name] if training.steps_per_launch > 1 else 0))

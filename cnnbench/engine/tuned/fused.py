@@ -1,7 +1,7 @@
 """The tuned step in torch's own operations, for machines without a compiler: the same network in a better order.
 
-Pooling stands before ReLU (max and ReLU commute, and ReLU then sees a quarter of the values), dropout's masks are made of
-bulk random bits instead of one Bernoulli draw a value, and convolutions run channels_last.
+Pooling comes before ReLU (max and ReLU commute, and ReLU then sees a quarter of the values), dropout's masks are made
+from bulk random bits instead of one Bernoulli draw per value, and convolutions run channels_last.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from cnnbench.engine.training import Training
 
 
 class BulkDropout(nn.modules.dropout._DropoutNd):
-    """Dropout whose mask compares 32 random bits a value with keep x 2^32: exact to 2^-32."""
+    """Dropout whose mask compares 32 random bits per value with keep x 2^32: exact to 2^-32."""
 
     def __init__(self, drop: float) -> None:
         super().__init__(p=drop)
         self._below = round((1.0 - drop) * 2**32) - 2**31
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`x` thinned and scaled in training, as it is otherwise."""
+        """Drop and scale values of `x` in training; otherwise return it unchanged."""
         if not self.training or self.p == 0.0:
             return x
         count = x.numel()
@@ -33,7 +33,7 @@ class BulkDropout(nn.modules.dropout._DropoutNd):
 
 
 def reorder_layers(network: nn.Module, *, bulk: bool = True) -> nn.Module:
-    """The same modules, ReLU and max pooling swapped, dropout in bulk or torch's; all but a plain sequence stays as it is."""
+    """Swap ReLU and max pooling in a plain sequence, with bulk dropout or torch's; leave other networks as they are."""
     if not isinstance(network, nn.Sequential):
         return network
     modules: list[nn.Module] = [
@@ -46,7 +46,7 @@ def reorder_layers(network: nn.Module, *, bulk: bool = True) -> nn.Module:
 
 
 class FusedTraining(Training):
-    """The reference step over the arranged network."""
+    """The reference step over the reordered network."""
 
     def _reorder(self, network: nn.Module) -> nn.Module:
         return reorder_layers(network)

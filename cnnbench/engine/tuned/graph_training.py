@@ -1,20 +1,20 @@
-"""The tuned step for GPUs: batch, forward, loss, backward and update recorded once, and replayed many steps a launch.
+"""The tuned step for GPUs: batch, forward, loss, backward and update recorded once, and replayed many steps per launch.
 
-A step of a small network is dozens of small kernels, and launching them one by one can take longer than they do. Recorded,
-they are one launch; a graph of several steps makes an epoch a few launches, between which the host waits for nothing. Under
-a recipe each step takes its learning rate from a table on the device. Evaluation is recorded too. The network is the
-reference's with pooling before ReLU and channels last; `compiled-graph` has forward, loss and backward compiled by torch
-before they are recorded.
+A step of a small network is dozens of small kernels, and launching them one by one can take longer than they run.
+Recorded, they are one launch; with a graph of several steps an epoch is a few launches, between which the host waits
+for nothing. Under a recipe each step takes its learning rate from a table on the device. Evaluation is recorded too.
+The network is the reference's with pooling before ReLU and channels last; `compiled-graph` has forward, loss and
+backward compiled by torch before they are recorded.
 
-All that is peculiar to recording (the side stream, the memory pool, what a failed recording leaves behind) is the
-`CudaRecorder`'s: CUDA graphs, and HIP graphs on ROCm by the same torch calls. A test gives one of its own.
+`CudaRecorder` does all that is peculiar to recording (the side stream, the memory pool, cleaning up after a failed
+recording): CUDA graphs, and HIP graphs on ROCm by the same torch calls. A test passes a fake one.
 
-What a recorded step reads is put together on the device by operators alone. Images, labels, the epoch's order and the number
-of images handed out lie on the device. Where in the order the next batch begins follows from that number, which a replay raises
-by itself, so nothing has to be told to it. The host only knows how many steps it has asked for: where an epoch ends it draws
-the next order, with the reference's own generator, so that both train on the same batches, and queues its copy. A learning rate
-that the host sets would be recorded as the number it was: the recording reads a table instead, and which of its places is next
-is another number that a replay raises.
+The input of a recorded step is gathered on the device by operators alone. Images, labels, the epoch's order and the
+number of images drawn are on the device. That number gives the place of the next batch in the order, and a replay
+raises it by itself, so the host passes nothing. The host only knows how many steps it has asked for: at the end of an
+epoch it draws the next order, with the reference's own generator, so that both train on the same batches, and queues
+its copy. A learning rate set by the host would be recorded as a constant: the recording reads a table instead, and a
+replay raises the index of its next entry as well.
 """
 
 from __future__ import annotations
@@ -45,29 +45,29 @@ from cnnbench.errors import UnsupportedError, WorkloadError, is_out_of_memory, s
 from cnnbench.schema import Job
 
 Work = Callable[[], None]
-"""Launches operators and nothing else: no reading of results, no copy from the host, no choice that depends on values."""
+"""Only launches operators: no reading of results, no copy from the host, no choice that depends on values."""
 
 
 class RecordingError(UnsupportedError):
-    """A recording failed. What was recorded before it draws its random numbers from a generator that was replaced."""
+    """A recording failed. Graphs recorded before it draw random numbers from a generator that was replaced."""
 
 
 class CudaRecorder:
     """`torch.cuda.graph` on one side stream and one memory pool for all of a training's graphs.
 
     They share the pool because they never run at the same time and carry values to each other only in tensors made outside.
-    Raises UnsupportedError for a device without them.
+    Raises UnsupportedError for a device without graphs.
     """
 
     def __init__(self, device: torch.device) -> None:
         if device.type != "cuda":
-            raise UnsupportedError(f"graphs of recorded work are CUDA's (and ROCm's); {device.type} has none")
+            raise UnsupportedError(f"recorded steps need CUDA's (or ROCm's) graphs; {device.type} has none")
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, work: Work, times: int) -> None:
-        """Do the work, so that libraries choose their algorithms and whatever is made at first use is made.
+        """Do the work, so that libraries choose their algorithms and allocate what they do at first use.
 
         On the side stream: autograd remembers the stream on which a weight was first used, and recording is done there.
         """
@@ -77,12 +77,12 @@ class CudaRecorder:
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
 
     def record(self, work: Work) -> Work:
-        """The work as one launch, queued like any other when called. The work itself is not done now.
+        """Record the work, without doing it, and return it as one launch, queued like any other when called.
 
         Its tensors keep their places in memory: what it reads must be written in place, what it wrote is overwritten by
-        the next replay. Random numbers are new in each replay. Another thread of this process may go on calling CUDA
-        (`thread_local`), as in torch's own compiler. Raises RecordingError with the reason; running out of memory is raised as
-        it is.
+        the next replay. Random numbers are new in each replay. Another thread of this process may continue to call CUDA
+        (`thread_local`), as in torch's own compiler. Raises RecordingError with the reason; out-of-memory errors are
+        raised unchanged.
         """
         graph, cause = torch.cuda.CUDAGraph(), None
         try:
@@ -113,7 +113,7 @@ class CudaRecorder:
             yield
 
     def _replace_generator_state(self) -> None:
-        """Older torch leaves the generator believing that it is still being recorded: it gets a state like its own but new."""
+        """Give the generator a new state like its own: older torch leaves it as if it were still being recorded."""
         torch.cuda.synchronize(self._device)
         generator = torch.cuda.default_generators[self._device.index or 0]
         generator.graphsafe_set_state(generator.clone_state())
@@ -121,7 +121,7 @@ class CudaRecorder:
 
 @contextmanager
 def _search_algorithms() -> Iterator[None]:
-    """cuDNN tries its algorithms, in the warm-up, and takes what it found, in the recording."""
+    """Let cuDNN try its algorithms in the warm-up, and use the best in the recording."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     try:
@@ -133,11 +133,14 @@ def _search_algorithms() -> Iterator[None]:
 WARMUP_STEPS = 3
 """torch asks for three or more: algorithms are chosen, optimiser state is made, the allocator has settled."""
 MAX_STEPS_PER_LAUNCH = 64
-"""Of one graph: enough that launches cost nothing, few enough to be recorded in a moment."""
+"""Limit of one graph: enough that launches cost nothing, few enough for a quick recording."""
 
 
 class GraphTraining(Training):
-    """Raises UnsupportedError with the reason where the device has no graphs, or the job cannot be recorded."""
+    """A training whose steps are replayed graphs.
+
+    Raises UnsupportedError with the reason if the device has no graphs, or the job cannot be recorded.
+    """
 
     runs_eagerly = False
 
@@ -159,7 +162,7 @@ class GraphTraining(Training):
         self.recorded_settings["cudnn.benchmark"] = "True in the recorded step"
 
     def prepare(self) -> None:
-        """Warm up and record: one step, several, and the evaluations that the job prescribes. Ends at the first weights."""
+        """Warm up and record one step, several, and the job's evaluations; end at the first weights."""
         for steps in {1, self.steps_per_launch}:
             self._batches.prepare(steps)
         self._warm_up(lambda: self._run_steps(1), WARMUP_STEPS)
@@ -193,25 +196,25 @@ class GraphTraining(Training):
         self._last_loss = self._kept_loss
 
     def step(self) -> None:
-        """One step in a launch of its own."""
+        """Do one step in a separate launch."""
         self.steps(1)
 
     def reset(self) -> None:
-        """As the reference's, and the first rate again."""
+        """Reset as the reference does, and restart the table of rates."""
         super().reset()
         if self._schedule is not None:
             self._schedule.restart()
 
     def set_lr(self, rate: float) -> None:
-        """The learning rate of the steps to come. Raises UnsupportedError but under a recipe: the rate is in the recording."""
+        """Set the rate of the following steps. Raises UnsupportedError without a recipe: the rate is recorded."""
         self._find_lr_table().fill(rate)
 
     def set_lr_schedule(self, rates: Sequence[float]) -> None:
-        """As the reference does, by the table on the device; a single `step` takes its rate from there too."""
+        """Set the rates as the reference does, in the table on the device; a single `step` reads its rate there too."""
         self._find_lr_table().write(rates)
 
     def replace_dataset(self, dataset: Dataset) -> None:
-        """As the reference's, into the tensors that the recording reads."""
+        """Replace the digits as the reference does, in the tensors that the recording reads."""
         if self._test is None:
             raise WorkloadError("a training on random images has no place for digits")
         write_digits(self._test, dataset.test_images, dataset.test_labels)
@@ -219,23 +222,23 @@ class GraphTraining(Training):
         self.setup = replace(self.setup, dataset=dataset)
 
     def last_loss(self) -> torch.Tensor | None:
-        """A copy: the next replay writes the next loss in the same place."""
+        """Copy the last step's loss: the next replay overwrites it."""
         return None if self._last_loss is None else self._last_loss.clone()
 
     def count_correct(self, images: int | None = None) -> tuple[int, int]:
-        """As the reference counts, replayed; a size that the job does not prescribe is counted as the reference does it."""
+        """Count right answers by replay; for a number of images outside the job's, count as the reference does."""
         all_images = 0 if self._test is None else len(self._test[1])
         size = all_images if images is None else min(images, all_images)
         found = self._evaluations.get(size)
         return super().count_correct(images) if found is None else (found.count(self._sample_generator), size)
 
     def _run_once(self, work: Work) -> None:
-        """Out of a recording, as the step's are."""
+        """Do the work by a recording, as the step does."""
         self._warm_up(work, WARMUP_STEPS)
         self._record(work)()
 
     def _run_steps(self, steps: int) -> None:
-        """What is recorded: `steps` whole steps, and the last one's loss kept."""
+        """Do `steps` whole steps and keep the last one's loss: the work that is recorded."""
         rates = None if self._schedule is None else self._schedule.take(steps)
         for number, (images, labels) in enumerate(self._batches.batches(steps)):
             self._optimizer.zero_grad(set_to_none=True)
@@ -254,12 +257,12 @@ class GraphTraining(Training):
         self._recorder.warm_up(work, times)
 
     def _record(self, work: Work) -> Work:
-        """Gradients of before lie elsewhere: those of the recording are made in the graph's own memory."""
+        """Record the work, with earlier gradients freed: the recording makes its own in the graph's memory."""
         self._optimizer.zero_grad(set_to_none=True)
         return self._recorder.record(work)
 
     def _reorder(self, network: nn.Module) -> nn.Module:
-        """torch's dropout stays: on a GPU it is one kernel, whose random numbers are new in each replay."""
+        """Reorder the layers, but keep torch's dropout: one kernel on a GPU, with new random numbers per replay."""
         return reorder_layers(network, bulk=False)
 
     def _make_batches(self) -> BatchSource:
@@ -267,7 +270,7 @@ class GraphTraining(Training):
         return self._batches
 
     def _make_optimizer(self, name: str, rate: float) -> torch.optim.Optimizer:
-        """Make the optimiser; under a recipe its rates come from a table, the workload's own until `set_lr_schedule` fills it."""
+        """Make the optimiser; a recipe's rates come from a table with the workload's rate until `set_lr_schedule`."""
         first: float | torch.Tensor = rate
         if self._job.clock == "recipe":
             self._schedule = LrTable(self._job.steps_per_epoch or 1, rate, self._device)
@@ -277,13 +280,13 @@ class GraphTraining(Training):
     def _find_lr_table(self) -> LrTable:
         if self._schedule is None:
             raise UnsupportedError(
-                "a recorded step keeps the learning rate that it was recorded with, but under a recipe"
+                "a recorded step keeps the learning rate that it was recorded with, except under a recipe"
             )
         return self._schedule
 
 
 class CompiledGraphTraining(GraphTraining):
-    """The same, forward, loss and backward compiled by torch, its own graphs off: the whole step is recorded here."""
+    """A graph training with forward, loss and backward compiled by torch (its own graphs off) before the recording."""
 
     def __init__(self, setup: TrainingSetup) -> None:
         super().__init__(setup)
@@ -292,7 +295,7 @@ class CompiledGraphTraining(GraphTraining):
         def loss_of(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             return cross_entropy(network(images), labels)
 
-        # One shape a training: the small batch of the gradient check must not make the compiler think that sizes vary.
+        # One shape per training: the gradient check's small batch must not make the compiler think that sizes vary.
         compiled = torch.compile(loss_of, mode="max-autotune-no-cudagraphs", dynamic=False)
 
         def compiled_loss_of(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -302,13 +305,13 @@ class CompiledGraphTraining(GraphTraining):
         self._loss_of = compiled_loss_of
 
     def _warm_up(self, work: Work, times: int) -> None:
-        """The first warm-up compiles."""
+        """Warm up; the first warm-up compiles."""
         with explain_compiler_failure():
             super()._warm_up(work, times)
 
 
 class _RecordedEvaluation:
-    """The right answers among all test images in order, or among a sample of `images`, recorded."""
+    """A recorded count of right answers among all test images in order, or in a sample of `images`."""
 
     def __init__(self, training: GraphTraining, test: tuple[torch.Tensor, torch.Tensor], images: int | None) -> None:
         inputs, labels = test
@@ -332,7 +335,7 @@ class _RecordedEvaluation:
         network.train()
 
     def count(self, generator: torch.Generator) -> int:
-        """Right answers now; a sample is drawn as the reference draws it. Waits for the device."""
+        """Count the right answers now, with a sample drawn as the reference draws it. Waits for the device."""
         if self.size < self._of:
             upload(self._chosen, torch.randperm(self._of, generator=generator)[: self.size])
         self._replay()
@@ -340,20 +343,21 @@ class _RecordedEvaluation:
 
 
 def choose_steps_per_launch(job: Job) -> int:
-    """Choose the steps of one graph: the largest divisor, up to `MAX_STEPS_PER_LAUNCH`, of the steps between two evaluations."""
+    """Choose the steps of one graph: the largest divisor of a block's steps up to `MAX_STEPS_PER_LAUNCH`."""
     block = steps_per_block(job) or 1
     return max(each for each in range(1, MAX_STEPS_PER_LAUNCH + 1) if block % each == 0)
 
 
 GATHER_BYTES = 64 * 2**20
-"""Images of several steps are gathered at once up to this size; above it the launches saved are nothing beside the copies."""
+"""Images of several steps are gathered at once up to this size; above it the saved launches are negligible compared
+with the copies."""
 
 
 class DeviceBatches:
-    """A `BatchSource` whose batches can be recorded. Images `(n, channels, height, width)` float32, labels `(n,)` int64.
+    """A `BatchSource` whose batches can be recorded. Images are float32 `(n, channels, height, width)`, labels int64
+    `(n,)`.
 
-    Of a job in the layout `nhwc` batches have channels last in memory. Random images are those that the reference is given, in
-    the same turn.
+    In the layout `nhwc` batches have channels last in memory. Random images are the reference's, in the same order.
     """
 
     def __init__(self, setup: TrainingSetup) -> None:
@@ -377,12 +381,12 @@ class DeviceBatches:
         self.restart()
 
     def refill(self, images: object, labels: object) -> None:
-        """Other digits, as `write_digits` takes them, from their first batch on."""
+        """Replace the digits as `write_digits` does, and restart at their first batch."""
         write_digits((self._images, self._labels), images, labels)
         self.restart()
 
     def restart(self) -> None:
-        """Back to the first batch of the first epoch, the same orders again, the count at zero."""
+        """Go back to the first batch of the first epoch, with the same orders and the count at zero."""
         self._generator = torch.Generator().manual_seed(self._seed)
         self._position.zero_()
         self._begin_epoch()
@@ -394,9 +398,9 @@ class DeviceBatches:
             upload(self._order, order[: len(self._order)])
 
     def take(self, most: int) -> int:
-        """How many of the next `most` steps may be queued before the host must be asked again, at least one.
+        """Take at least one and up to `most` steps that may be queued before the next call; return their number.
 
-        Draws the next epoch's order where this one's is used up. Nothing waits for the device.
+        Draws the next epoch's order when this one's is used up. Nothing waits for the device.
         """
         if not self._shuffled:
             return most
@@ -407,13 +411,13 @@ class DeviceBatches:
         return taken
 
     def prepare(self, steps: int) -> None:
-        """Make what `batches(steps)` needs beside the data. Never while recording."""
+        """Allocate what `batches(steps)` needs beside the data. Never called while recording."""
         if steps not in self._offsets:
             count = steps * self._batch_size
             self._offsets[steps] = torch.arange(count, device=self._labels.device)
 
     def batches(self, steps: int) -> list[Batch]:
-        """The next batches, by operators alone: to be recorded, and replayed as often as `take` allows."""
+        """Gather the next batches by operators alone: recorded, and replayed as often as `take` allows."""
         if steps > 1 and steps * self._batch_size * self._images[0].nbytes > GATHER_BYTES:
             return [batch for _ in range(steps) for batch in self.batches(1)]
         at = (self._offsets[steps] + self._position).remainder_(len(self._order))
@@ -426,19 +430,19 @@ class DeviceBatches:
         return [(images[at : at + size], labels[at : at + size]) for at in range(0, len(labels), size)]
 
     def draw(self) -> Batch:
-        """The next batch, drawn now."""
+        """Draw the next batch now."""
         self.take(1)
         self.prepare(1)
         return self.batches(1)[0]
 
     @property
     def images_drawn(self) -> int:
-        """Images handed out since the last restart, counted on the device where they are gathered; waits for it."""
+        """Images drawn since the last restart, counted on the device where they are gathered; waits for it."""
         return int(self._position.item())
 
 
 def write_digits(into: Batch, images: object, labels: object) -> None:
-    """`to_tensors` of these uint8 arrays into tensors that a recording reads, whose addresses must stay.
+    """Convert uint8 arrays as `to_tensors` does into tensors that a recording reads, whose addresses must stay.
 
     Raises WorkloadError for another number or size of images.
     """
@@ -451,7 +455,7 @@ def write_digits(into: Batch, images: object, labels: object) -> None:
 
 
 def upload(target: torch.Tensor, values: torch.Tensor) -> None:
-    """Queue a copy from the host and wait for nothing: from pinned memory, which torch keeps until the copy is done."""
+    """Queue a copy from the host, without waiting, from pinned memory that torch keeps until it is done."""
     pinned = values.pin_memory() if target.device.type == "cuda" else values
     target.copy_(pinned, non_blocking=True)
 
@@ -464,9 +468,9 @@ class LrTable:
         self._done = torch.zeros((), dtype=torch.int64, device=device)
 
     def write(self, rates: Sequence[float]) -> None:
-        """Put these in place of those of before, the first step next: the recording holds the table's address.
+        """Replace the rates in place, since the recording holds the table's address, and restart at the first step.
 
-        Raises WorkloadError for another number.
+        Raises WorkloadError for another number of rates.
         """
         if len(rates) != len(self._table):
             raise WorkloadError(f"{len(rates)} rates for a recording of {len(self._table)} steps")
@@ -474,15 +478,15 @@ class LrTable:
         self.restart()
 
     def fill(self, rate: float) -> None:
-        """The same rate for every step."""
+        """Set the same rate for every step."""
         self._table.fill_(rate)
 
     def restart(self) -> None:
-        """The first step is next."""
+        """Restart at the first step."""
         self._done.zero_()
 
     def take(self, steps: int) -> tuple[torch.Tensor, ...]:
-        """The next steps' rates, a tensor of no dimension each, by operators alone: after the last its rate goes on."""
+        """Read the next steps' rates by operators alone, each a tensor of no dimension; the last rate then stays."""
         at = torch.arange(steps, device=self._table.device).add_(self._done).clamp_(max=len(self._table) - 1)
         self._done.add_(steps)
         return self._table.index_select(0, at).unbind()

@@ -21,7 +21,7 @@ ADAM_EPSILON = 1e-8
 class FlatParameters:
     """The network's parameters and their gradients, each as views of one tensor.
 
-    Weights of convolutions lie as [out][ky][kx][in], those of the dense layer `transposed` as [in][out].
+    Weights of convolutions are stored as [out][ky][kx][in], those of the dense layer `transposed` as [in][out].
     """
 
     def __init__(self, network: nn.Module, transposed: nn.Linear | None = None) -> None:
@@ -45,21 +45,21 @@ class FlatParameters:
             begin = end
 
     def get_stored(self, parameter: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights and gradient of a parameter as the kernels take them."""
+        """Look up a parameter's weights and gradient as the kernels take them."""
         return self._stored[id(parameter)]
 
     def get_rounded(self, parameter: torch.Tensor) -> torch.Tensor:
-        """A copy of the weights in bfloat16 as the kernels take them, as of the last `refresh`."""
+        """Look up the weights' copy in bfloat16 as the kernels take them, as of the last `refresh`."""
         weights = self._stored[id(parameter)][0]
         return self._rounded.setdefault(id(parameter), weights.to(torch.bfloat16))
 
     def refresh(self) -> None:
-        """Round anew the weights of which there is a copy in bfloat16."""
+        """Round the weights that have a copy in bfloat16 again."""
         for owner, rounded in self._rounded.items():
             rounded.copy_(self._stored[owner][0])
 
     def gradient(self, parameter: nn.Parameter) -> torch.Tensor:
-        """The gradient in the parameter's own shape: a view."""
+        """View the gradient in the parameter's own shape."""
         return self._unpermuted[id(parameter)]
 
 
@@ -73,13 +73,13 @@ class FlatOptimizer:
         self.reset()
 
     def reset(self) -> None:
-        """Before the first step."""
+        """Restore the state before the first step."""
         self._steps = 0
         self._first.zero_()
         self._second.fill_(1.0 if self._name == "rmsprop-tf1" else 0.0)
 
     def step(self) -> None:
-        """One update of all weights from the gradients."""
+        """Update all weights once from the gradients."""
         weights, gradients = self._flat.weights, self._flat.gradients
         self._steps += 1
         match self._name:
@@ -105,7 +105,7 @@ class FlatOptimizer:
 
 
 NativeDropout = tuple[int, float]
-"""What the kernels take for dropping values of one layer: a threshold for random bits, and the scale of those kept."""
+"""The kernels' arguments for one layer's dropout: a threshold for random bits, and the scale of the kept values."""
 
 
 def make_dropout(keep: float) -> NativeDropout:
@@ -115,18 +115,18 @@ def make_dropout(keep: float) -> NativeDropout:
 
 NO_DROPOUT = make_dropout(1.0)
 TILED_SIDE = 7
-"""Smaller images are no work for tiles: a row of windows has less than a tile's 16 places."""
+"""Smallest image side for tiles: below it a row of windows has less than a tile's 16 places."""
 TILED_INPUTS = 32
-"""Tiles take the inputs of a dense layer by so many."""
+"""Inputs of a dense layer per tile."""
 
 
 def _locate(*tensors: torch.Tensor) -> tuple[int, ...]:
-    """The addresses of buffers, which stay where they are; their owner must keep the tensors."""
+    """Return the addresses of buffers, which never move; their owner must keep the tensors."""
     return tuple(each.data_ptr() for each in tensors)
 
 
 class NativeConv:
-    """One convolution stage; the `first` takes bare images, the `last` leaves flat rows, others a border of zeros."""
+    """One convolution stage; the `first` takes bare images, the `last` gives flat rows, others a border of zeros."""
 
     def __init__(
         self,
@@ -170,13 +170,13 @@ class NativeConv:
         self._weights_back, self._gradient_into, self._sums = _locate(packed_back, gradient, sums)
 
     def forward(self, given: torch.Tensor, seed: int, drop: NativeDropout) -> torch.Tensor:
-        """`(batch, ...)` in and out, in the arithmetic's own type."""
+        """Compute the stage's output from its input, both `(batch, ...)` in the arithmetic's own type."""
         self._pack(*self._packing)
         _expect(self._forward(given.data_ptr(), *self._forward_into, *self._size, seed, *drop))
         return self.out
 
     def backward(self, given: torch.Tensor, back: torch.Tensor | None, drop: NativeDropout) -> None:
-        """From `self.back`: the weights' gradient, and the gradient of what was given into `back`; the first has none."""
+        """Compute from `self.back` the weights' gradient, and the input's gradient into `back` (None for the first)."""
         into: tuple[int, ...] = (self._gradient_into, self._sums)
         if back is not None:
             into = (self._weights_back, self._gradient_into, back.data_ptr(), self._sums)
@@ -184,7 +184,7 @@ class NativeConv:
 
 
 class NativeDense:
-    """One dense layer, with ReLU and dropout but for the logits (`keep` None); the products are torch's."""
+    """One dense layer, with ReLU and dropout except for the logits (`keep` None); the products are torch's."""
 
     tiles = False
     always_float32 = False
@@ -213,7 +213,7 @@ class NativeDense:
         self._prepare(module, flat)
 
     def _prepare(self, module: nn.Linear, flat: FlatParameters) -> None:
-        """What the products need."""
+        """Allocate the products' buffers."""
         dtype, self._product = self._out.dtype, self._gradient
         self._given_back: torch.Tensor | None = None
         if dtype != self._weights.dtype:
@@ -222,7 +222,7 @@ class NativeDense:
             self._given_back = torch.empty(self._batch, module.in_features, dtype=dtype)
 
     def forward(self, given: torch.Tensor, seed: int, drop: NativeDropout) -> torch.Tensor:
-        """`(batch, features)` to `(batch, out_features)`."""
+        """Compute the layer's output `(batch, out_features)` from `(batch, features)`."""
         self._multiply(given.to(self._out.dtype))
         if self._finished:
             self._finish(self._out_place, self._bias_place, *self._out.shape, seed, *drop)
@@ -231,7 +231,7 @@ class NativeDense:
         return self.out
 
     def backward(self, given: torch.Tensor, back: torch.Tensor | None, drop: NativeDropout) -> None:
-        """From `self.back`: the parameters' gradients, and the gradient of what was given into `back` where wanted."""
+        """Compute from `self.back` the parameters' gradients, and the input's into `back` unless that is None."""
         if self.back is not self._back:
             self._back.copy_(self.back)
         if self._finished:
@@ -259,14 +259,14 @@ class NativeDense:
 
 
 class TiledNativeDense(NativeDense):
-    """A dense layer with ReLU in bfloat16, its products by tiles; the weights are rounded as they are laid out."""
+    """A dense layer with ReLU in bfloat16, its products by tiles; packing rounds the weights."""
 
     tiles = True
 
     def _prepare(self, module: nn.Linear, flat: FlatParameters) -> None:
         self._size = (self._batch, module.in_features, module.out_features)
         images, features, outputs = (-(-each // TILED_INPUTS) * TILED_INPUTS for each in self._size)
-        # Weights, what is given and what comes back, each laid out twice: for the forward pass and for the backward pass.
+        # Weights, input and output gradient, each packed twice: for the forward pass and for the backward pass.
         sizes = (outputs * features, images * features, images * outputs)
         self._buffers = [torch.empty(2 * each, dtype=torch.bfloat16) for each in sizes]
         self._laid = _locate(*self._buffers)
@@ -286,7 +286,7 @@ class TiledNativeDense(NativeDense):
 
 
 class SparseNativeDense(NativeDense):
-    """A first dense layer, given the images themselves, of which most values are zero; float32 in both arithmetics."""
+    """A first dense layer on the images themselves, whose values are mostly zero; float32 in both arithmetics."""
 
     always_float32 = True
 
@@ -295,7 +295,7 @@ class SparseNativeDense(NativeDense):
         _expect(self._kernels.sparse_forward(*where, self._batch, *self._weights.shape))
 
     def _multiply_back(self, given: torch.Tensor, back: torch.Tensor | None) -> None:
-        assert back is None, "nothing lies before this layer"
+        assert back is None, "no layer comes before this one"
         where = _locate(self._back, given, self._gradient)
         _expect(self._kernels.sparse_backward(*where, self._batch, *self._weights.shape))
 

@@ -1,12 +1,11 @@
-"""The C++ kernels, and which networks they know: built once with the system's compiler, kept in the user's cache, called through
-ctypes.
+"""The C++ kernels and the networks they support; built once by the system's compiler, cached, called by ctypes.
 
-The library is linked against the very OpenMP runtime that torch has loaded: two runtimes in one process would each keep threads
-spinning on the same cores. Where there is no compiler, no Linux, no OpenMP runtime in torch, UnsupportedError says so.
+The library is linked with the very OpenMP runtime that torch has loaded: two runtimes in one process would each keep
+threads spinning on the same cores. Without Linux, a compiler or an OpenMP runtime in torch, UnsupportedError is raised.
 
-A network's layers are computed in stages, one pass each. Known are: convolution 3x3 without bias, ReLU, max pooling of 2,
-dropout or none (a `FusedConvStage`), any number of times; then dense, ReLU, dropout or none, any number of times; last a dense
-layer for the logits.
+A network's layers are computed in stages, one pass each. Supported are: convolution 3x3 without bias, ReLU, max pooling
+of 2, dropout or none (a `FusedConvStage`), any number of times; then dense, ReLU, dropout or none, any number of times;
+last a dense layer for the logits.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from cnnbench.files import staged
 from cnnbench.workloads import flops
 
 SOURCE = Path(__file__).with_name("kernels") / "kernels.cpp"
-"""Includes the headers beside it."""
+"""The kernels' source, which includes the headers beside it."""
 FLAGS = (
     *("-O3", "-march=native", "-std=c++17", "-fPIC", "-fopenmp"),
     # Sums may be taken in another order, as every library's are; NaN and infinity stay what they are, so a training that
@@ -71,7 +70,7 @@ _BF16 = {
     f"{name}_bf16": _SIGNATURES[name]
     for name in ("first_forward", "stage_forward", "stage_backward", "dense_finish", "dense_backward")
 }
-"""These are there where the processor multiplies bfloat16."""
+"""Functions that exist if the processor multiplies bfloat16."""
 _TILES = {
     "pack_tiles": "PPPLL",
     "stage_forward_tiles": _SIGNATURES["stage_forward"],
@@ -79,7 +78,7 @@ _TILES = {
     "dense_forward_tiles": "PPPPPLLL",
     "dense_backward_tiles": "PPPPPPLLL",
 }
-"""These are there where the processor multiplies tiles of bfloat16 (Intel's AMX)."""
+"""Functions that exist if the processor multiplies tiles of bfloat16 (Intel's AMX)."""
 
 
 class Kernels:
@@ -91,9 +90,9 @@ class Kernels:
         self.lanes = int(self._library.cnnbench_vector_lanes())
         """float32 values in one vector."""
         self.bf16 = bool(self._library.cnnbench_knows_bf16())
-        """Whether the functions in `_bf16` are there."""
+        """Whether the functions of `_BF16` exist."""
         self.tiles = bool(self._library.cnnbench_knows_tiles())
-        """Whether those in `_tiles` are there, and the system lends this process the registers."""
+        """Whether the functions of `_TILES` exist, and the system grants this process the registers."""
         self._bind((_BF16 if self.bf16 else {}) | (_TILES if self.tiles else {}))
 
     def _bind(self, signatures: Mapping[str, str]) -> None:
@@ -109,9 +108,9 @@ class Kernels:
 
 @cache
 def load() -> Kernels:
-    """The kernels, built if this source, compiler, processor and runtime have not been built before.
+    """Load the kernels, built first if the cache lacks this source, compiler, processor and runtime.
 
-    Raises UnsupportedError with the reason where they cannot be had.
+    Raises UnsupportedError with the reason if that is impossible here.
     """
     if not sys.platform.startswith("linux"):
         raise UnsupportedError(f"native kernels are built on Linux only, this is {sys.platform}")
@@ -120,14 +119,14 @@ def load() -> Kernels:
         folder = default_cache_dir(os.environ).parent / "native"
         folder.mkdir(parents=True, exist_ok=True)
     except (DataError, OSError) as error:
-        raise UnsupportedError(f"native kernels need a place to be built in: {error}") from error
+        raise UnsupportedError(f"native kernels need a folder to be built in: {error}") from error
     library = folder / f"kernels-{_make_key(compiler, runtime)}.so"
     if not library.exists():
         _build(compiler, runtime, library)
     try:
         return Kernels(library)
     except (OSError, AttributeError) as error:
-        broken = f"{library} cannot be loaded: {error}; delete it to build it anew"
+        broken = f"{library} cannot be loaded: {error}; delete it to build it again"
         raise UnsupportedError(f"native kernels: {broken}") from error
 
 
@@ -142,7 +141,7 @@ def _find_compiler() -> str:
 
 
 def _find_runtime() -> Path:
-    """The OpenMP runtime in this process, which `import torch` has loaded."""
+    """Find the OpenMP runtime that `import torch` has loaded into this process."""
     assert torch.__version__  # imported, so the runtime is there
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         paths = sorted({line.split(None, 5)[5].strip() for line in maps if line.count("/")})
@@ -154,7 +153,7 @@ def _find_runtime() -> Path:
 
 
 def _make_key(compiler: str, runtime: Path) -> str:
-    """Hash all that a library depends on: source, flags, compiler with its version, runtime, and what -march=native looks at."""
+    """Hash all that a library depends on: source, flags, compiler and version, runtime, processor features."""
     digest = hashlib.sha256()
     for each in (SOURCE, *sorted(SOURCE.parent.glob("*.h"))):
         digest.update(each.read_bytes())
@@ -167,12 +166,12 @@ def _make_key(compiler: str, runtime: Path) -> str:
 
 
 def _build(compiler: str, runtime: Path, library: Path) -> None:
-    """Compile and link beside the final place, then move there: another process may be building the same."""
+    """Compile and link beside the final place, then move the library there: another process may be building it too."""
     try:
         with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder, staged(library) as built:
             made = str(Path(folder) / "kernels.o")
             _run([compiler, *FLAGS, "-c", str(SOURCE), "-o", made])
-            # Without -fopenmp here, which would bring the compiler's own runtime; -z defs makes what is missing an error.
+            # Without -fopenmp, which would link the compiler's own runtime; -z defs makes a missing symbol an error.
             _run([compiler, "-shared", "-o", str(built), made, str(runtime), "-Wl,-z,defs"])
     except OSError as error:
         why = f"{library.parent} cannot be written: {error.strerror or error}"
@@ -180,7 +179,7 @@ def _build(compiler: str, runtime: Path, library: Path) -> None:
 
 
 def _run(command: list[str]) -> str:
-    """Run the compiler; what it printed. Raises UnsupportedError with what it complained of."""
+    """Run the compiler and return what it printed. Raises UnsupportedError with its error."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=BUILD_SECONDS, check=False
@@ -214,11 +213,11 @@ class NativeStages:
 
     convolutions: tuple[FusedConvStage, ...]
     dense: tuple[float | None, ...]
-    """Of each dense layer, which has ReLU and dropout after it, the share kept; None of the last, which has neither."""
+    """Share kept by the dropout after each dense layer and its ReLU; None for the last layer, which has neither."""
 
 
 def group_layers(layers: tuple[flops.Layer, ...], input_shape: flops.Shape, lanes: int) -> NativeStages:
-    """The stages of these layers for vectors of `lanes` values. Raises UnsupportedError naming the first that does not fit."""
+    """Group the layers into stages for vectors of `lanes` values. Raises UnsupportedError naming the first misfit."""
     left = list(flops.count_layers(layers, input_shape))
     convolutions: list[FusedConvStage] = []
     dense: list[float] = []
@@ -254,7 +253,7 @@ def group_layers(layers: tuple[flops.Layer, ...], input_shape: flops.Shape, lane
         if take(flops.Relu) is None:
             raise _make_unsupported_error("a dense layer without ReLU after it")
         dense.append(take_keep())
-    strange = f"a layer {type(left[0].layer).__name__} where none is known" if left else ""
+    strange = f"a layer {type(left[0].layer).__name__} in this place" if left else ""
     raise _make_unsupported_error(strange or "a network without a dense layer at its end")
 
 
@@ -263,15 +262,15 @@ def _check_channels(channels: int, out_channels: int, *, first: bool, lanes: int
         if channels != 1 or out_channels not in (2 * lanes, 4 * lanes):
             known = f"1 to {2 * lanes} or {4 * lanes}"
             raise _make_unsupported_error(
-                f"a first convolution of {channels} to {out_channels} channels; {known} are known"
+                f"a first convolution of {channels} to {out_channels} channels; supported are {known}"
             )
         return
     block, half = (4 if lanes == 16 else 2) * lanes, 2 * lanes
     if out_channels % block or channels % half:
         raise _make_unsupported_error(
-            f"a convolution of {channels} to {out_channels} channels; multiples of {half} and {block} are known"
+            f"a convolution of {channels} to {out_channels} channels; supported are multiples of {half} and {block}"
         )
 
 
 def _make_unsupported_error(what: str) -> UnsupportedError:
-    return UnsupportedError(f"native kernels do not know {what}")
+    return UnsupportedError(f"native kernels do not support {what}")

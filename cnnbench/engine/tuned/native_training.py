@@ -1,4 +1,4 @@
-"""The native variant: every buffer allocated once, gradients worked out by hand in the kernels, no autograd.
+"""The native variant: every buffer allocated once, gradients derived by hand in the kernels, no autograd.
 
 Parameters of the network become views of one flat tensor, so that the network itself (which evaluates) and the kernels
 see the same weights and the optimiser is one pass over one array. Products of dense layers are torch's own. Batches, weights and
@@ -27,7 +27,7 @@ from cnnbench.engine.tuned.native import Kernels, NativeStages, group_layers
 from cnnbench.errors import UnsupportedError
 
 LAYERS = 64
-"""Most layers with dropout; each has its own random numbers in each step."""
+"""Largest number of layers with dropout; each has its own random numbers in each step."""
 _GOLDEN = 0x9E3779B97F4A7C15
 _WORD = 2**64
 
@@ -50,7 +50,7 @@ class NativeStep:
         self._kernels, self._batch, self._seed = kernels, batch, seed
         convolutions = [each for each in network if isinstance(each, nn.Conv2d)]
         linear = [each for each in network if isinstance(each, nn.Linear)]
-        # A first dense layer takes the images themselves, of which most values are zero.
+        # A first dense layer takes the images themselves, whose values are mostly zero.
         sparse = not convolutions and len(linear) > 1 and linear[0].out_features % kernels.lanes == 0
         self.flat = FlatParameters(network, linear[0] if sparse else None)
         last = len(convolutions) - 1
@@ -65,19 +65,19 @@ class NativeStep:
             self.dense.append(way(kernels, module, self.flat, batch, keep, half=half))
         self._layers: list[NativeConv | NativeDense] = [*self.convolutions, *self.dense]
         self.tiled = any(each.tiles for each in self._layers)
-        """Whether products of bfloat16 go by tiles."""
-        # Of float32 the last layer's own buffers; of bfloat16 copies of them, for the softmax is float32 in both.
+        """Whether products of bfloat16 are computed by tiles."""
+        # In float32 the last layer's own buffers; in bfloat16 copies of them, since the softmax is float32 in both.
         self._logits, self._logits_back = self.dense[-1].out.float(), self.dense[-1].back.float()
         self.update = FlatOptimizer(optimizer, kernels, self.flat, rate)
         self.reset()
 
     def reset(self) -> None:
-        """First random numbers, first optimiser state. The weights are the network's, for its owner to put back."""
+        """Restore the first random numbers and optimiser state. The network's owner restores the weights."""
         self._drawn, self._dropped = 0, True
         self.update.reset()
 
     def step(self, images: torch.Tensor, labels: torch.Tensor, *, dropout: bool = True) -> float:
-        """One optimiser step; the mean cross-entropy before it."""
+        """Do one optimiser step and return the mean cross-entropy before it."""
         self.forward(images, dropout=dropout)
         loss = self.loss(labels)
         self.backward(images)
@@ -85,7 +85,7 @@ class NativeStep:
         return loss
 
     def forward(self, images: torch.Tensor, *, dropout: bool = True) -> torch.Tensor:
-        """The logits `(batch, classes)`, in a buffer that the next call overwrites. Raises ValueError for other batches."""
+        """Compute the logits `(batch, classes)` in a buffer that the next call overwrites. Raises ValueError."""
         if images.shape[0] != self._batch or not images.is_contiguous():
             raise ValueError(f"images of shape {tuple(images.shape)} are not a contiguous batch of {self._batch}")
         self.flat.refresh()
@@ -99,7 +99,7 @@ class NativeStep:
         return given
 
     def loss(self, labels: torch.Tensor) -> float:
-        """Mean cross-entropy of the last forward pass; leaves its gradient for `backward`."""
+        """Compute the last forward pass's mean cross-entropy, and its gradient for `backward`."""
         last = self.dense[-1]
         if self._logits is not last.out:
             self._logits.copy_(last.out)
@@ -110,7 +110,7 @@ class NativeStep:
         return loss
 
     def backward(self, images: torch.Tensor) -> None:
-        """Gradients of all parameters, of the last forward pass and its loss."""
+        """Compute all parameters' gradients from the last forward pass and its loss."""
         for number in range(len(self._layers) - 1, -1, -1):
             layer, below = self._layers[number], self._layers[number - 1] if number else None
             given = below.out if below is not None else images if self.convolutions else images.view(self._batch, -1)
@@ -119,11 +119,11 @@ class NativeStep:
 
 
 PRODUCTS = "tuned_products"
-"""Name in a record's settings: which of the processor's products the kernels took."""
+"""Name in a record's settings: which of the processor's products the kernels use."""
 
 
 class NativeTraining(Training):
-    """On a CPU, float32, or bfloat16 where the processor multiplies it.
+    """Training by the native kernels on a CPU, in float32, or in bfloat16 on a processor that multiplies it.
 
     Raises UnsupportedError with the reason for what the kernels cannot do.
     """
@@ -163,7 +163,7 @@ class NativeTraining(Training):
         self.reset()
 
     def step(self) -> None:
-        """Draw, and the whole step in the kernels."""
+        """Draw a batch and do the whole step in the kernels."""
         images, labels = self._batches.draw()
         loss = self._native.step(images, labels, dropout=not self._dropout_disabled)
         for _ in range(self._extra_forwards):
@@ -171,15 +171,15 @@ class NativeTraining(Training):
         self._last_loss = torch.tensor(loss)
 
     def disable_dropout(self) -> None:
-        """As the reference's: the kernels drop whatever the modules say."""
+        """Turn dropout off in the kernels, which ignore the modules' mode."""
         self._dropout_disabled = True
 
     def set_lr(self, rate: float) -> None:
-        """The learning rate of the steps to come."""
+        """Set the learning rate of the following steps."""
         self._native.update.rate = rate
 
     def count_correct(self, images: int | None = None) -> tuple[int, int]:
-        """As the reference's, by the kernels: batches of the training's size, the last filled up with its first image."""
+        """Count right answers by the kernels in the training's batches, the last padded with its first image."""
         inputs, labels = self._select_test_images(images)
         batch, correct = self._job.batch_size, 0
         for begin in range(0, len(labels), batch):
@@ -191,14 +191,14 @@ class NativeTraining(Training):
         return correct, len(labels)
 
     def reset(self) -> None:
-        """As the reference's, and the kernels' own random numbers and optimiser state."""
+        """Reset as the reference does, with the kernels' own random numbers and optimiser state."""
         super().reset()
         self._dropout_disabled = False
         if hasattr(self, "_native"):  # the reference resets itself before the kernels are there
             self._native.reset()
 
     def gradients(self, images: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
-        """Of every parameter in its own shape, dropout off."""
+        """Compute every parameter's gradient in its own shape, dropout off."""
         self._native.forward(images, dropout=False)
         self._native.loss(labels)
         self._native.backward(images)
