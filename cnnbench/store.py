@@ -54,7 +54,7 @@ class LoadedLedgers:
 def new_run_id() -> str:
     """Make a run id: UTC date and time with eight random hexadecimal digits, so that names sort by time.
 
-    Of 100 runs begun in one second two share an id once in 870,000 times (100 x 99 / 2 / 2^32). Equal nodes share a
+    Two of 100 runs begun in one second share an id once in 870,000 times (100 x 99 / 2 / 2^32). Equal nodes share a
     folder, so only the id distinguishes their runs.
     """
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"

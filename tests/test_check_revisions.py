@@ -158,7 +158,7 @@ def test_an_interrupt_leaves_no_worktree(
 
     interrupt_in_a_turn(part, log, 1)
     assert command("check", pair, "--base", "HEAD~1", "--head", "HEAD", *SHORT, "-o", path) == 130
-    assert f"go on with `cnnbench check {pair} --resume -o {path}`" in capfd.readouterr().err
+    assert f"resume with `cnnbench check {pair} --resume -o {path}`" in capfd.readouterr().err
     assert not any(lives(event.pid) for event in events(log))
     assert (worktrees(folder), left_behind(tmp_path)) == (0, [])
     monkeypatch.setenv("FAKE_SLEEP", "0")

@@ -234,7 +234,7 @@ class TestCommand:
         assert rows["bf16"]["difference_text"] == "-0.398 pp (-0.428 to -0.368 pp)"
         assert rows["bf16"]["mode_accuracy_text"] == "98.734 % (SD 0.057 pp)"
         assert rows["nhwc"]["verdict_text"] == "learns as well"
-        assert document["notes"][0]["text"] == "Of 3 modes: 1 undecided, 1 learns as well, 1 learns worse."
+        assert document["notes"][0]["text"] == "3 modes tested: 1 undecided, 1 learns as well, 1 learns worse."
 
     def test_undecided_is_inconclusive_and_all_well_is_done(self, tmp_path):
         for name, right, code in (("a", lb.UNSURE, ExitCode.INCONCLUSIVE), ("b", lb.EQUAL, ExitCode.DONE)):

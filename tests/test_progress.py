@@ -87,7 +87,7 @@ def test_a_log_has_a_line_a_job_and_a_long_job_one_every_five_minutes(watch) -> 
     ]
     log.display.on_finish(record(cnn_job()))
     assert len(log.out.getvalue().splitlines()) == 4
-    assert "10 ms a step" in log.out.getvalue().splitlines()[-1]
+    assert "10 ms per step" in log.out.getvalue().splitlines()[-1]
     assert "\x1b" not in log.out.getvalue()
 
 
@@ -234,7 +234,7 @@ def test_a_job_that_went_well_is_one_line_where_its_step_time_fits(watch, width:
     screen.begin()
     screen.display.on_finish(record(cnn_job()))
     (line, last) = screen.kept()
-    assert line.startswith("[1/1] mnist-cnn b128 fp32 on cpu, round 1: 10 ms a step")
+    assert line.startswith("[1/1] mnist-cnn b128 fp32 on cpu, round 1: 10 ms per step")
     assert len(line) <= width
     assert last == ""
     narrow = watch([cnn_job()], terminal=True, width=50)

@@ -231,9 +231,9 @@ class TestBaseline:
     [
         (["-o", "x.pdf"], "choose FILE.html"),
         (["-o", "x.html", "--into", "README.md"], "--into README.md links to the charts of a folder"),
-        (["-o", "x.html", "--price-per-hour", "free"], "'free' is no price"),
-        (["-o", "x.html", "--price-per-hour", "box=-1"], "'-1' is no price"),
-        (["-o", "x.html", "--price-per-hour", "nan"], "'nan' is no price"),
+        (["-o", "x.html", "--price-per-hour", "free"], "'free' is not a price"),
+        (["-o", "x.html", "--price-per-hour", "box=-1"], "'-1' is not a price"),
+        (["-o", "x.html", "--price-per-hour", "nan"], "'nan' is not a price"),
         (["-o", "x.html", "--template", "compare"], "takes two sides, BASE and NEW; 1 given"),
         (["-o", "x.html", "--machine", "nosuch"], "no such machine"),
         (["-o", "x.html", "--relative-to", "nosuch"], "no row of that machine and device"),

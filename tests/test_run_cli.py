@@ -148,7 +148,7 @@ def test_quiet_says_only_what_went_wrong(run) -> None:
     assert err == ["[2/3] gemm 256 fp32 on cpu, round 2: OOM: a worker of a test"]
     _, _, err = run("ok", "ctrl-c", before=("--no-settings",), more=("-q",))
     again = "cnnbench --no-settings run s.toml --results results --resume"
-    assert err[-2:] == [f"2 of the plan's jobs are left; go on with {again}", "interrupted"]
+    assert err[-2:] == [f"2 of the plan's jobs are left; resume with {again}", "interrupted"]
 
 
 def test_a_full_disk_says_what_is_saved_and_where_the_last_record_is(run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,7 +230,7 @@ def test_every_mistake_is_said_at_once_with_file_key_value_and_the_nearest_good_
 
 def test_one_option_given_in_two_spellings_is_a_mistake(tmp_path, refused):
     (tmp_path / "cnnbench.toml").write_text("[tell]\nhow-many = 1\nhow_many = 2\n")
-    assert "[tell] how_many 2: the same option stands there twice" in refused()
+    assert "[tell] how_many 2: the same option is there twice" in refused()
 
 
 @pytest.mark.parametrize("content", [b"[tell\n", b"\xff\xfe", b"x = " + b"[" * 5000])

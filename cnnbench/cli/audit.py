@@ -28,7 +28,7 @@ def audit(context: click.Context, /, paths: tuple[Path, ...], as_json: bool) -> 
     """Re-derive every figure in the pages (Markdown, HTML), charts (SVG, PNG) and tables (CSV, JSON) under PATHS from the
     ledgers under PATHS.
 
-    Also holds each ledger against itself: digest chain, plan, seeds, identities, physics. Exit 1 if anything disagrees.
+    Also checks each ledger by itself: digest chain, plan, seeds, identities, physics. Exit 1 if anything disagrees.
     This finds accidents and careless edits, not a forger.
     """
     from cnnbench import store

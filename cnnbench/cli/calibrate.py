@@ -140,7 +140,7 @@ def format_profile(profile: noise_profile.NoiseProfile) -> list[str]:
             parts = f", of which rounds explain {percent(noise.within_error)} and pairs {percent(noise.between_spread)}"
         lines.append(
             f"{name}: sigma_d {percent(noise.spread)} (mean steps {percent(noise.mean_spread)}){parts}; "
-            f"control {percent(noise.control_spread)}; {1e3 * noise.step_seconds:.2f} ms a step"
+            f"control {percent(noise.control_spread)}; {1e3 * noise.step_seconds:.2f} ms per step"
         )
     if profile.geometric_mean_spread is not None:
         lines.append(f"geometric mean: sigma_d {percent(profile.geometric_mean_spread)}")

@@ -179,7 +179,7 @@ def read_requested_arms(options: OptionValues) -> dict[Arm, ArmSpec]:
     if not any(options[name] for name in named):
         raise UsageError("nothing to compare: give --base REF, --base-python PATH or --base-set KEY=VALUE")
     if options["head"] and not options["base"]:
-        raise UsageError("--head names a revision; it needs --base, the revision to hold it against")
+        raise UsageError("--head names a revision; it needs --base, the revision to compare it with")
     revisions = dict.fromkeys(ARMS)
     if options["base"]:
         repository = find_repository(Path.cwd())
@@ -366,7 +366,7 @@ def measure_recording(
             return replace(recording, blocks=record_blocks(setup, workers, recording, find_next))
         except KeyboardInterrupt:
             setup.display.print(
-                f"{recording.journal.path} holds every block measured; go on with {resume(recording.path)}", always=True
+                f"{recording.journal.path} has every block measured; resume with {resume(recording.path)}", always=True
             )
             raise
 

@@ -270,8 +270,8 @@ def profile(context: click.Context, /, name: str, **given: Any) -> None:
     """Show where a step of WORKLOAD spends its time: the reference step and every tuned variant, operator by operator.
 
     WORKLOAD is a name (`cnnbench list workloads`) or a Python file. Each variant runs in a fresh process, first without the
-    profiler, then with it. With execution=... or division=... only that is profiled. A profile is no measurement and is not
-    stored. Exit 5 if a variant failed, or none could be profiled.
+    profiler, then with it. With execution=... or division=... only that is profiled. A profile is not a measurement and is
+    not stored. Exit 5 if a variant failed, or none could be profiled.
     """
     from cnnbench import naming, workloads
     from cnnbench.machine.inventory import select

@@ -173,7 +173,7 @@ def _parse_tolerance(value: str) -> float:
     except ValueError:
         tolerance = -1.0
     if not 0 <= tolerance < 1:
-        raise click.BadParameter(f"{value!r} is no share from 0 to below 1; write 5% or 0.05")
+        raise click.BadParameter(f"{value!r} is not a share from 0 to below 1; write 5% or 0.05")
     return tolerance
 
 

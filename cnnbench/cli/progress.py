@@ -332,7 +332,7 @@ def _summary_parts(record: Record) -> list[LinePart]:
     trial = record.outcome.trial
     if trial is None or not trial.steps:
         return [LinePart("ok")]
-    parts = [LinePart(f"{units.short_seconds(sum(trial.block_seconds) / trial.steps)} a step")]
+    parts = [LinePart(f"{units.short_seconds(sum(trial.block_seconds) / trial.steps)} per step")]
     if trial.job_seconds is not None:
         what = "target reached in" if record.job.clock == "accuracy" else "job"
         parts.append(LinePart(f"{what} {units.duration(trial.job_seconds)}", 1))

@@ -314,7 +314,9 @@ def _parse_prices(given: Sequence[str]) -> tuple[Price, ...]:
         except ValueError:
             price = -1.0
         if not 0 <= price < float("inf"):
-            raise UsageError(f"--price-per-hour {text}: {number!r} is no price; give PRICE or MACHINE[/DEVICE]=PRICE")
+            raise UsageError(
+                f"--price-per-hour {text}: {number!r} is not a price; give PRICE or MACHINE[/DEVICE]=PRICE"
+            )
         found.append(Price(key, price))
     return tuple(found)
 
@@ -464,7 +466,7 @@ def show_benchmark_files(selection: Selection, destination: Destination) -> None
 
     A file is one process, n=1, whatever rounds it has. It becomes no ledger: neither `compare` nor any table of results
     mixes it with processes that cnnbench measured. Raises UsageError for anything beside such files, and for a file whose
-    ending is no format.
+    ending does not name a format.
     """
     from cnnbench.bridges import pytest_benchmark
 

@@ -75,7 +75,7 @@ def run_suites(context: click.Context) -> ExitCode:
     dry_run = options["dry_run"]
     rendezvous = _find_rendezvous(options)
     if options["run_id"] and not options["resume"]:
-        raise UsageError("--run-id names a run to go on with; it needs --resume")
+        raise UsageError("--run-id names a run to resume; it needs --resume")
     overrides = _read_overrides(options)
     loaded = [load_suite(find_suite(name), overrides) for name in options["suites"]]
     if options["tensorboard"] is not None:
@@ -128,7 +128,7 @@ def _find_rendezvous(options: OptionValues) -> Rendezvous | None:
     if options["copies"]:
         raise UsageError(f"--copies {options['copies']} are one machine's; leave --nodes out")
     if options["resume"]:
-        raise UsageError("--resume cannot go on with a run of several machines: the others do not know what is left")
+        raise UsageError("--resume cannot resume a run of several machines: the others do not know what is left")
     return Rendezvous(endpoint=endpoint, node_rank=rank, seconds=options["rdzv_timeout"])
 
 
@@ -301,7 +301,7 @@ def _print_summary(
     commands = [_make_resume_command(context)] if missing else []
     if verbosity_of(context) < 0:
         for command in commands:
-            console.print(f"{missing} of the plan's jobs are left; go on with {command}")
+            console.print(f"{missing} of the plan's jobs are left; resume with {command}")
         return
     if exported is not None:
         console.print()  # between the table and this

@@ -178,7 +178,7 @@ def _check_command(
         if known is None:
             problems.append(f"{shown}: no such option{suggest_choices(key, options)}")
         elif known.name in values:
-            problems.append(f"{shown}: the same option stands there twice")
+            problems.append(f"{shown}: the same option is there twice")
         else:
             try:
                 values[str(known.name)] = _convert_value(known, value, folder)

@@ -31,7 +31,7 @@ WORDS_OF_WORKLOADS = ("optimizer", "init")
 def read_overrides(
     settings: Sequence[str], sweeps: Sequence[tuple[str, str]] = (), warmup_steps: int | None = None
 ) -> Overrides:
-    """The values of `--set`, `-L` and `--warmup`. Raises UsageError with every mistake in them, one a line."""
+    """Read the values of `--set`, `-L` and `--warmup`. Raises UsageError with every mistake in them, one per line."""
     given = [("--set", *split_setting("--set", text, "batch_size=64")) for text in settings]
     given += [("-L", name, values) for name, values in sweeps]
     given += [] if warmup_steps is None else [("--warmup", "warmup_steps", str(warmup_steps))]
@@ -89,7 +89,7 @@ class _Place(NamedTuple):
 
 
 def apply_overrides(table: Mapping[str, Any], overrides: Overrides, folder: Path) -> dict[str, Any]:
-    """The suite's table with the values in place of its own: a job's key in every job whose workload takes the value.
+    """Put the values into the suite's table: a job's key into every job whose workload takes the value.
 
     A value that no workload takes is put into every job with its key, for the suite's reader to name the mistake. A workload
     replaces those of its own kind, networks or products. `folder` is where the suite's files of workloads are. Raises
@@ -112,7 +112,7 @@ def apply_overrides(table: Mapping[str, Any], overrides: Overrides, folder: Path
 
 
 def _choose_workloads(job: Any, wanted: Any, folder: Path) -> Iterator[_Place]:
-    """A copy of the job for each workload wanted that is of its own workload's kind, else one with its own."""
+    """Copy the job for each wanted workload of its own workload's kind; without any, keep its own."""
     try:
         own = workloads.find(job["workload"], folder)
     except (WorkloadError, KeyError, TypeError):  # a mistake that the suite's reader names

@@ -136,7 +136,7 @@ def find_suite(text: str) -> Path:
 
 
 def list_suites_with(workload: str) -> list[str]:
-    """List the shipped suites with a job of that workload; none for a name that is no workload's."""
+    """List the shipped suites with a job of that workload; none for any other name."""
     if workload not in workloads.names():
         return []
     loaded = [load_suite(find_suite(name)) for name in suite_names()]

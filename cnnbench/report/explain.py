@@ -137,7 +137,7 @@ SIDES = TableSpec[LabelledSide](
         figure("p", "p", 1, lambda each: padding_text(each.side)),
         figure("s", "s", 1, "side.stride"),
         figure("o", "o", 1, "side.output"),
-        wording("worked_out", "worked out", 1, lambda each: fill_formula(each.side)),
+        wording("worked_out", "computed", 1, lambda each: fill_formula(each.side)),
     ),
     group=lambda each: (
         "o = floor((i - f + 2p) / s) + 1, or with SAME pooling o = ceil(i / s): input i, filter f, padding p (where two, "

@@ -171,7 +171,7 @@ def build_stopping_tables(
 ) -> tuple[list[str], list[Table]]:
     """Build one conclusion per row, the table of what the rule would have done, and that of what it did.
 
-    There are no tables unless a row evaluated all images after every epoch.
+    There are tables only if a row evaluated all images after every epoch.
     """
     conclusions, groups = [], []
     for each in predict_rows(rows, sample):
@@ -307,7 +307,7 @@ def build_convergence(
     verdicts = [each.verdict for each in tested]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
     modes = "1 mode" if len(tested) == 1 else f"{len(tested)} modes"
-    summary = [Note("summary", f"Of {modes}: {counts}.")] if tested else []
+    summary = [Note("summary", f"{modes} tested: {counts}.")] if tested else []
     shown = [row for each in tested for row in (each.variant.row, each.plain.row)]
     notes = (*summary, *CONVERGENCE_RULES, *list_untested(untested, processor))
     found = build_convergence_tables(tested, processor, margin)

@@ -247,7 +247,7 @@ def build_rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
     for ledger in runs.values():
         header = ledger.header
         last: dict[int, Record] = {}
-        # Of two records of one attempt, which an edited ledger may have, the first counts.
+        # The first of two records of one attempt counts, which an edited ledger may have.
         for record in sorted(ledger.records, key=attrgetter("attempt"), reverse=True):
             last.setdefault(record.index, record)
         groups = defaultdict(list)

@@ -128,7 +128,7 @@ def _list_layers(own: Sequence[Datum], looks: Specification, layout: theme.Chart
     changed: Specification = {"known": "mark", "x": x("before"), "color": theme.MUTED}
     timed: Specification = {"x": x("number"), "y": y(STEP), "known": STEP}
     low, high = f"{STEP}_low", {"field": f"{STEP}_high"}
-    estimate = list_estimate(STEP, "seconds a step", ".4~g")
+    estimate = list_estimate(STEP, "seconds per step", ".4~g")
     predicted = (TooltipField(LOW, "predicted from", ".4~g"), TooltipField(HIGH, "predicted to", ".4~g"))
     tooltip = ("measured", "commit", "torch", "cnnbench", "changed", "kind", *estimate, *predicted)
     return [
@@ -156,7 +156,7 @@ def _scale_times(own: Sequence[Datum]) -> Specification:
     scale, unit = next((each for each in cells.STEP_UNITS if max(ends) >= each[0]), cells.STEP_UNITS[-1])
     room = (max(ends) - min(ends)) * 0.08 or max(ends) * 0.05
     return {
-        "title": f"{unit} a step",
+        "title": f"{unit} per step",
         "scale": {"domain": [min(ends) - room, max(ends) + 2 * room], "zero": False, "nice": False},
         "axis": {"labelExpr": f"format(datum.value / {scale}, ',~g')", "gridOpacity": 0.7, "tickCount": 5},
     }

@@ -366,7 +366,7 @@ CHARTS = (
         alt="Roofline on log scales: {marks}.",
         caption="The slope is the measured copy bandwidth, the level the best matrix product measured on the same device in the "
         "same run. A training step's bytes are the least it must move (each activation five times, each parameter eight), so "
-        "its point lies as far right as it can: below the roof by what the kernels leave unused.",
+        "its point is as far right as it can be: below the roof by what the kernels leave unused.",
         select=_select_roofs,
         describe=lambda data: [
             f"{d['name']} on {d['roof']} reaches {d[Y]:.4g} GFLOP/s at {d[X]:.3g} FLOP per byte"

@@ -164,11 +164,11 @@ CHARTS = (
         draw=partial(
             draw_bars,
             value="milliseconds",
-            axis="ms a step",
+            axis="ms per step",
             tooltip=(
                 *WHERE,
                 "rung",
-                TooltipField("milliseconds", "ms a step", ".6~g"),
+                TooltipField("milliseconds", "ms per step", ".6~g"),
                 count_processes("step_seconds"),
                 "work",
             ),
@@ -184,7 +184,7 @@ CHARTS = (
         title="Scaling over processors",
         caption="Images per second over those of one process with the fewest threads: ranks of one job, on GPUs or on cores of "
         "their own, and threads of one process. Dashed: as many times as fast as there are processors. Strong: the batch is "
-        "dealt out; weak: it is on each rank.",
+        "sharded; weak: each rank has a whole one.",
         select=_select_scaling,
     ),
     _declare_rates(
