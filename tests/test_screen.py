@@ -318,7 +318,7 @@ def test_sorting_leaves_the_screens_columns_as_they_are(tmp_path: Path) -> None:
 
 
 def test_unknown_values_are_last_in_either_order() -> None:
-    cells = [Cell("n/a", (), {"x": None}), Cell("2", (), {"x": 2}), Cell("10", (), {"x": 10.0})]
+    cells = [Cell("n/a", {"x": None}), Cell("2", {"x": 2}), Cell("10", {"x": 10.0})]
     table = Table("t", "", "", (Column("x", "x", "", 1),), (RowGroup("", tuple(Line((cell,)) for cell in cells)),))
     assert texts(arrange_tables([table], sort="x")[0], "x") == ["2", "10", "n/a"]
     assert texts(arrange_tables([table], sort="-x")[0], "x") == ["10", "2", "n/a"]
