@@ -119,6 +119,8 @@ def build(chart_data: ChartData, request: PageRequest) -> Page:
     page_notes = footnotes.build(
         comparison, comparison.published_rows, problems=request.problems, digests=request.digests
     )
+    if request.template == "first screen":
+        page_notes = keep_notes(page_notes, "warning", "doubt", "problem")  # the others explain what is not there
     sections = _list_sections(chart_data, request, page_notes)
     best = find_headline_row(comparison)
     options = {
