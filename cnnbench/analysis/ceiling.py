@@ -27,8 +27,8 @@ from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
 
 MOST_SPREAD = 1.5
-"""Largest allowed ratio of the slowest to the fastest process of the best product. Beyond it their mean describes none
-of them.
+"""Largest allowed ratio of the fastest process's rate to the slowest's for the best product. Beyond it their mean describes
+none of them.
 """
 NO_PRODUCT = (
     "no GEMM of the same device, precision, threads and allocator in this run; add a suite that has one to the command (as "

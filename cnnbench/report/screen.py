@@ -6,7 +6,7 @@ doubts by number; the last line names what else was measured and how to see it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
@@ -121,7 +121,9 @@ def build(
     own = replace(comparison, rows=tuple(row for row in comparison.rows if row.run_id == run_id))
     training = list(filter(tables.trains, own.rows))
     there = training or own.rows
-    best = sections.find_headline_row(comparison)
+    best = sections.find_headline_row(own)
+    if best is None or not tables.trains(best):
+        best = sections.find_headline_row(comparison)
     shown = there if asked else _pick_rows(there, best)
     elsewhere = [best] if best is not None and best.run_id != run_id else []
     numbered, doubts = number_doubts([*shown, *elsewhere])
@@ -130,6 +132,8 @@ def build(
     title = "Published rows" if newest is None else _title_run(newest, comparison, suites)
     here = (sort or "").removeprefix("-") in {"", *(column.key for column in SCREEN.columns)}
     spec = PRODUCTS if rows and not training else SCREEN if here and not columns else WHOLE
+    # The doubts below are by number, so their column stays.
+    columns = (*columns, DOUBTS.key) if columns else ()
     (table,) = arrange_tables([_build_table(comparison, rows, published, spec, title)], columns, sort)
     if spec is SCREEN:
         table = _drop_silent(table, rows, with_published=with_published)
@@ -137,11 +141,11 @@ def build(
         *_list_warnings(own, problems),
         *make_notes("doubt", (f"Doubt {n}: {text}" for n, text in enumerate(doubts, 1))),
         *make_notes("rule", _write_rules(rows)),
-        *make_notes("missing", _explain_missing(rows)),
+        *make_notes("missing", _explain_missing(rows, {column.key for column in table.columns})),
         *list(footnotes.build_published_notes(published))[:1],
         Note("rule", _name_others(comparison, own, len(there) - len(rows))),
     )
-    return Report((table,), notes, headline=(write_sentence(comparison, numbered[len(shown) :]),))
+    return Report((table,), notes, headline=(write_sentence(comparison, best, numbered[len(shown) :]),))
 
 
 def _pick_rows(rows: Sequence[Row], best: Row | None) -> list[Row]:
@@ -180,7 +184,7 @@ def number_doubts(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
         for row in rows
     ]
     return numbered, [
-        found[0] + (" (With other numbers in other rows: --all.)" if len(set(found)) > 1 else "")
+        found[0] + (" (Its figures differ between rows, see --all.)" if len(set(found)) > 1 else "")
         for found in texts.values()
     ]
 
@@ -234,10 +238,11 @@ def _write_rules(rows: Sequence[Row]) -> Iterator[str]:
         yield f"Speed-up: over {'; '.join(sorted({name_baseline(row) or '' for row in divided}))}, same work."
 
 
-def _explain_missing(rows: Sequence[Row]) -> Iterator[str]:
-    """Say why a figure of the screen is n/a, each reason once."""
+def _explain_missing(rows: Sequence[Row], shown: Collection[str]) -> Iterator[str]:
+    """Say why a figure of the columns shown is n/a, each reason once."""
     for key, name in SHOWN_GAPS.items():
-        lacking = [row for row in rows if row.ok and key in row.missing]
+        # The share of the measured peak is a column only if some row has one.
+        lacking = [row for row in rows if row.ok and key in row.missing and (key in shown or key == "ceiling")]
         # A rate, or a training to a target, has another time in its place.
         reasons = dict.fromkeys(row.missing[key] for row in lacking if key != "job" or row.job_kind == "projected")
         if reasons:
@@ -253,17 +258,17 @@ def _name_others(comparison: Comparison, own: Comparison, left_out: int) -> str:
     parts = (
         f"{left_out} more row{'s'[left_out == 1 :]} of this run" if left_out else "",
         f"{len(older)} row{'s'[len(older) == 1 :]} of {runs} older run{'s'[runs == 1 :]}" if older else "",
-        ", ".join(key for key in keys if key != "training"),
+        "tables " * (len(keys) > 1) + ", ".join(key for key in keys if key != "training"),
     )
-    found = f"Also measured: {'; '.join(filter(None, parts))}. " if any(parts) else ""
+    found = f"Not shown: {'; '.join(filter(None, parts))}. " if any(parts) else ""
     return f"{found}`cnnbench show --all` prints everything, `--only TABLE` one table."
 
 
-def write_sentence(comparison: Comparison, elsewhere: Sequence[Row]) -> str:
-    """Write what was trained, how fast, against what and how sure that is, of the row that the report's claim is about; with its
-    run and doubts where it is `elsewhere`, in no line of the table.
+def write_sentence(comparison: Comparison, best: Row | None, elsewhere: Sequence[Row]) -> str:
+    """Write what was trained, how fast, compared with what and how sure that is, for the best row of the newest training.
+
+    A row that is `elsewhere`, in no line of the table, is named with its run and doubts.
     """
-    best = sections.find_headline_row(comparison)
     if best is None or not tables.trains(best):
         return sections.write_headline(comparison)[0]
     ratios, base = [], comparison.published_cpu
@@ -276,7 +281,8 @@ def write_sentence(comparison: Comparison, elsewhere: Sequence[Row]) -> str:
     against = f": {' and '.join(ratios)}" if ratios else ""
     where = ""
     for row in elsewhere:
-        doubted = f", doubts {row.values['doubt_numbers']}" if row.doubts else ""
+        numbers = str(row.values["doubt_numbers"])
+        doubted = f", doubt{'s' * (',' in numbers)} {numbers.replace(',', ', ')}" if row.doubts else ""
         where = f" (run {plain(row.run_id)}{doubted})"
     return f"{cells.name_place(best)} {_describe_time(best)}{against}{where}."
 
@@ -286,5 +292,7 @@ def _describe_time(row: Row) -> str:
     what, time = naming.short_name(row.job, batch=True), _show_time(row).one_line
     if row.job_seconds is None and row.time_to_accuracy is None:
         return f"takes {make_cell(row, STEP).one_line} per step of {what}"
+    if time in EMPTY:
+        return f"trains {what}; the median seed did not reach the target"
     epochs = "" if row.time_to_accuracy else f" for {units.count(row.job.epochs)} epoch{'s'[row.job.epochs == 1 :]}"
     return f"{'trains' if row.job.task == 'training' else 'runs'} {what}{epochs} in {time}"
