@@ -39,7 +39,7 @@ def explain_refusal(error: type[CnnbenchError], what: str, remedy: str = "") -> 
 
 def save_file(path: Path, content: str | bytes, *, make_folder: bool = False) -> None:
     """Write a file that the user asked for. Raises FileError if it cannot be written."""
-    with explain_refusal(FileError, f"{path}: cannot write", "choose another place with -o"):
+    with explain_refusal(FileError, f"{path}: cannot write", "choose another place"):
         write_file(path, content, make_folder=make_folder)
 
 
@@ -163,9 +163,7 @@ class LockedFile:
 
         Raises LedgerError; then no part of it is left.
         """
-        with explain_refusal(
-            LedgerError, f"{path}: cannot write results there", "choose another place with --results DIR"
-        ):
+        with explain_refusal(LedgerError, f"{path}: cannot write results there", "choose another place"):
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
@@ -246,7 +244,7 @@ def wait_for_lock(path: Path) -> Iterator[None]:
 
     Raises FileError.
     """
-    with explain_refusal(FileError, f"{path}: cannot write", "choose another place with -o"):
+    with explain_refusal(FileError, f"{path}: cannot write", "choose another place"):
         path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
         descriptor = os.open(path, flags | os.O_CLOEXEC, 0o644)

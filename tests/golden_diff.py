@@ -236,6 +236,8 @@ class Exemption:
     places: str = ""
     old: str = ""
     new: str | None = None
+    same_numbers: bool = False
+    """Only words may differ: a difference in the numbers is not declared."""
     used: int = field(default=0, compare=False)
 
     def covers(self, found: Difference) -> bool:
@@ -253,7 +255,7 @@ def load_exceptions(path: Path) -> list[Exemption]:
         return []
     tables = tomllib.loads(path.read_text(encoding="utf-8")).get("exception", [])
     for table in tables:
-        if unknown := set(table) - {"reason", "outputs", "places", "old", "new"}:
+        if unknown := set(table) - {"reason", "outputs", "places", "old", "new", "same_numbers"}:
             raise ValueError(f"{path}: unknown {', '.join(sorted(unknown))} in an exception")
         if not table.get("reason"):
             raise ValueError(f"{path}: an exception without a reason: {table}")
@@ -276,6 +278,8 @@ def _declared(found: Difference, exceptions: Sequence[Exemption]) -> bool:
         if not each.covers(found):
             continue
         if each.new is None:
+            if each.same_numbers and _list_numbers(found.old) != _list_numbers(found.new):
+                continue
             each.used += 1
             return True
         text = re.sub(each.old, each.new, text)
@@ -285,6 +289,10 @@ def _declared(found: Difference, exceptions: Sequence[Exemption]) -> bool:
     for each in applied:
         each.used += 1
     return True
+
+
+def _list_numbers(text: str) -> list[str]:
+    return sorted(re.findall(r"\d+(?:[.,:]\d+)*", text))
 
 
 def _around(text: str, place: int, most: int = 160) -> str:

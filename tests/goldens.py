@@ -17,6 +17,7 @@ outputs are compared without masking anything. Exit 1 if anything differs that t
     places = "column peak_text"     # regular expression found in the place; default: any
     old = "gate"                    # regular expression found in the old value; default: any
     new = "regression"              # with it, the old value must become the new one when `old` is replaced
+    same_numbers = true             # words may differ, numbers may not; default: false
 """
 
 from __future__ import annotations

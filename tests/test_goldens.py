@@ -104,5 +104,12 @@ def test_an_exception_needs_a_reason(tmp_path: Path) -> None:
         load_exceptions(path)
 
 
+@pytest.mark.parametrize(("new", "declared"), [("12 ms per step", True), ("13 ms per step", False)])
+def test_an_exception_for_words_alone_declares_no_other_number(new: str, declared: bool) -> None:
+    known = Exemption("plain words", old="a step", same_numbers=True)
+    found = Difference("show/1-output.txt", "line 1", "12 ms a step", new)
+    assert (undeclared([found], [known]) == []) is declared
+
+
 def test_the_declared_exceptions_can_be_read() -> None:
     load_exceptions(goldens.EXCEPTIONS)

@@ -174,8 +174,8 @@ def test_warmup_and_a_setting_of_it_are_two_words_for_one() -> None:
 @pytest.mark.parametrize(
     ("settings", "kind", "said"),
     [
-        (["pool=max"], UsageError, "--set pool: no job takes it; the workloads are gemm"),
-        (["workload=mlp-1"], UsageError, "--set workload: no job takes it; the workloads are gemm"),
+        (["pool=max"], UsageError, "pool: no job takes it; the workloads are gemm"),
+        (["workload=mlp-1"], UsageError, "workload: no job takes it; the workloads are gemm"),
         (["clock=job"], SuiteError, "x.toml with clock=job: [[job]] 1: clock 'job' is not one of steady"),
     ],
 )

@@ -197,7 +197,7 @@ def test_a_file_system_without_locks_is_called_that_and_no_live_run(
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with pytest.raises(LedgerError, match=r"choose another place with --results DIR"):
+    with pytest.raises(LedgerError, match=r"choose another place"):
         store.create(blocked, header())
 
 

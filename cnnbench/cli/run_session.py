@@ -77,6 +77,9 @@ def run_suites(context: click.Context) -> ExitCode:
     if options["run_id"] and not options["resume"]:
         raise UsageError("--run-id names a run to resume; it needs --resume")
     overrides = _read_overrides(options)
+    for name in ("threads", "repeats", "seed"):
+        if name in overrides and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(f"--{name} and {name} by --set or -L: both are given; leave one out")
     loaded = [load_suite(find_suite(name), overrides) for name in options["suites"]]
     if options["tensorboard"] is not None:
         found = importlib.util.find_spec("tensorboard")

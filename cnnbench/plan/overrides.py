@@ -47,7 +47,9 @@ def read_overrides(
         else:
             texts = [each.strip() for each in text.split(",")] if flag == "-L" else [text]
             values = [known[name].read_text(each) for each in texts]
-            problems += (f"{flag} {name}: {wrong}" for wrong in _find_mistakes(name, known[name], texts, values))
+            several = f"; for several: -L {name} {text}" if flag == "--set" and "," in text else ""
+            wrong = _find_mistakes(name, known[name], texts, values)
+            problems += (f"{flag} {name}: {each}{several}" for each in wrong)
             found[name] = values if flag == "-L" else values[0]
     if problems:
         raise UsageError("\n".join(problems))
@@ -104,7 +106,7 @@ def apply_overrides(table: Mapping[str, Any], overrides: Overrides, folder: Path
         having = [place for place in places if name in place.keys]
         if name not in TOP_KEYS and not having and all(place.workload for place in places):
             names = ", ".join(dict.fromkeys(str(place.workload) for place in places))
-            raise UsageError(f"--set {name}: no job takes it; the workloads are {names}")
+            raise UsageError(f"{name}: no job takes it; the workloads are {names}")
         taking = [place for place in having if not read_choices(name, place.keys[name], value)[1]]
         for place in taking or having:
             place.job[name] = place.workload if name == "workload" else value

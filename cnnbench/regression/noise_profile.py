@@ -292,7 +292,7 @@ def load_profile(path: Path, machine: Machine, suite_digest: str, now: datetime)
             profile = NoiseProfile.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise LedgerError(f"{path}: not a noise profile: {error.errors()[0]['msg']}") from error
-    again = f"calibrate again (`cnnbench check calibrate {current_suite_name(profile.suite)}`), or say --no-profile"
+    again = f"calibrate again (`cnnbench check calibrate {current_suite_name(profile.suite)}`), or give --no-profile"
     for differs, found in (
         (profile.machine_id != machine.id, f"the noise of another machine, {profile.machine_id}; this is {machine.id}"),
         (datetime.fromisoformat(profile.expires_at) < now, f"expired on {profile.expires_at[:10]}"),

@@ -407,7 +407,7 @@ CHARTS = (
     ChartSpec(
         key="energy",
         section="resources",
-        title="Energy an image",
+        title="Energy per image",
         alt="{title}: {marks}.",
         caption="From the counter named in the table, over a window of at least 10 s; idle power is included.",
         select=lambda chart_data: show_rows(
@@ -421,7 +421,7 @@ CHARTS = (
             tooltip=(
                 *WHERE,
                 "precision",
-                TooltipField(JOULES, "J an image", ".6g"),
+                TooltipField(JOULES, "J per image", ".6g"),
                 TooltipField("watts", "mean power, W", ".4~g"),
                 count_processes(JOULES),
             ),
