@@ -74,8 +74,8 @@ def format_verdict(verdict: Verdict, controls: Mapping[str, float]) -> tuple[str
 def format_finding(finding: SeriesFinding, plan: CheckPlan, control: float | None = None) -> str:
     """Format a series: `mnist-cnn/cpu: 8 of 8 pairs slower than +5 %; estimate +9.3 % [7.8, 10.9]`.
 
-    A series that passed adds what would have been found, an undecided one that it is undecided; then the control
-    follows.
+    A suspect series adds how many fresh blocks confirm it, one that passed what would have been found, an undecided one that
+    it is undecided; then the control follows.
     """
     parts = [
         f"{finding.slower} of {finding.blocks} pairs slower than {format_tolerance(plan)}",

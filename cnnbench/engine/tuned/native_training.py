@@ -85,7 +85,7 @@ class NativeStep:
         return loss
 
     def forward(self, images: torch.Tensor, *, dropout: bool = True) -> torch.Tensor:
-        """Compute the logits `(batch, classes)` which the next call overwrites. Raises ValueError for other batches."""
+        """Compute the logits `(batch, classes)`; the next call overwrites them. Raises ValueError for other batches."""
         if images.shape[0] != self._batch or not images.is_contiguous():
             raise ValueError(f"images of shape {tuple(images.shape)} are not a contiguous batch of {self._batch}")
         self.flat.refresh()
