@@ -240,7 +240,7 @@ def test_a_job_that_went_well_is_one_line_where_its_step_time_fits(watch, width:
     narrow = watch([cnn_job()], terminal=True, width=50)
     narrow.begin()
     narrow.display.on_finish(record(cnn_job()))
-    assert narrow.kept() == ["[1/1] mnist-cnn b128 fp32 on cpu, round 1: 10 ms a", "      step", ""]
+    assert narrow.kept() == ["[1/1] mnist-cnn b128 fp32 on cpu, round 1: 10 ms", "      per step", ""]
 
 
 def test_quiet_says_nothing_of_what_went_well(watch) -> None:

@@ -217,7 +217,7 @@ def test_jobs_of_machine_0_alone_are_counted_up_to_the_meeting_after_them() -> N
         (["--nodes", "2", "--rdzv", "10.0.0.1"], "write HOST:PORT"),
         (["--nodes", "2", "--rdzv", "10.0.0.1:0"], "write HOST:PORT"),
         (["--nodes", "2", "--rdzv", "10.0.0.1:29400", "--node-rank", "2"], "the ranks are 0 to 1"),
-        (["--nodes", "2", "--rdzv", "10.0.0.1:29400", "--resume"], "--resume cannot go on"),
+        (["--nodes", "2", "--rdzv", "10.0.0.1:29400", "--resume"], "--resume cannot resume a run of several machines"),
         (["--nodes", "2", "--rdzv", "10.0.0.1:29400", "--copies", "all"], "are one machine's"),
         (["--nodes", "2", "--rdzv", "10.0.0.1:29400"], "needs --seed, the same on every machine"),
     ],

@@ -49,7 +49,7 @@ def build(found: Explanation) -> Report:
         tables.append(build_table(SIDES, sides, words=words))
     kinds = f"{units.count(total.weights)} weights and {units.count(total.biases)} biases"
     if found.workload.declared is not None:
-        kinds = "weights and biases, which a network of torch modules does not count separately"
+        kinds = "weights and biases together: torch modules give no separate counts"
     summary = (
         f"{units.count(total.parameters)} parameters: {kinds}, {units.count(total.parameter_bytes)} bytes in float32."
     )
