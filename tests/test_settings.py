@@ -15,6 +15,7 @@ from click.shell_completion import ShellComplete
 
 import cnnbench
 from cnnbench.cli.main import COMMANDS, cli, run_cli
+from cnnbench.cli.options import make_option
 from cnnbench.cli.settings import load_settings, make_defaults
 from cnnbench.errors import ExitCode, UsageError
 
@@ -420,3 +421,66 @@ def test_a_calibration_or_its_test_is_made_as_typed_whatever_the_settings_say(tm
     (tmp_path / "cnnbench.toml").unlink()
     monkeypatch.setenv("CNNBENCH_CHECK_CALIBRATE_BLOCKS", "40")
     assert calibrate("--inject", "5") == "test"
+
+
+def _list_contexts(context: click.Context) -> list[click.Context]:
+    """List the contexts of a command and of all below it, as a command line makes them."""
+    command, found = context.command, [context]
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            settings = {"info_name": name, "parent": context, **below.context_settings}
+            found += _list_contexts(click.Context(below, **settings))
+    return found
+
+
+def _list_options(context: click.Context) -> list[click.Option]:
+    """List the options that have a variable of their own: all but -v and -q, which add to the root's, and the help's."""
+    options = [each for each in context.command.get_params(context) if isinstance(each, click.Option)]
+    return [each for each in options if each.allow_from_autoenv and not each.is_eager]
+
+
+def test_every_option_of_every_command_is_given_by_the_variable_of_its_spelling(monkeypatch):
+    """CNNBENCH_<COMMAND>_<OPTION>, by the first long flag or the letter; no two options have one variable."""
+    for name in ("tell", "nest"):
+        monkeypatch.delitem(COMMANDS, name)
+    contexts = _list_contexts(click.Context(cli, info_name="cnnbench", **cli.context_settings))
+    variables: list[str] = []
+    for context in contexts:
+        for option in _list_options(context):
+            flag = next((each for each in option.opts if each.startswith("--")), option.opts[0])
+            words = ("cnnbench", *context.command_path.split()[1:], flag.lstrip("-"))
+            variable = "_".join(words).upper().replace("-", "_")
+            assert option.resolve_envvar_value(context) is None
+            monkeypatch.setenv(variable, "given")
+            assert option.resolve_envvar_value(context) == "given", variable
+            monkeypatch.setenv(variable, "")
+            assert option.resolve_envvar_value(context) is None, variable
+            variables.append(variable)
+    assert len(set(variables)) == len(variables)
+    known = ("RUN_SET", "RUN_K", "SHOW_FORMAT", "SHOW_ALL", "CHECK_CALIBRATE_BLOCKS", "REPORT_PRICE_PER_HOUR")
+    assert {f"CNNBENCH_{each}" for each in (*known, "DATA_FETCH_DATA_DIR", "RUN_SWEEP")} <= set(variables)
+
+
+def test_a_declared_variable_beats_the_option_s_own_and_the_help_names_it(monkeypatch):
+    option = click.command(make_option("--how-many count", "How many.", int, show_envvar=True)(lambda count: None))
+    context = click.Context(option, auto_envvar_prefix="CNNBENCH_X")
+    assert option.params[0].get_help_extra(context)["envvars"] == ("CNNBENCH_X_HOW_MANY",)
+    named = make_option("--how-many count", "How many.", int, show_envvar=True, envvar="CNNBENCH_COUNT")
+    option = click.command(named(lambda count: None))
+    assert option.params[0].get_help_extra(context)["envvars"] == ("CNNBENCH_COUNT",)
+    monkeypatch.setenv("CNNBENCH_X_HOW_MANY", "1")
+    assert option.params[0].resolve_envvar_value(context) == "1"
+    monkeypatch.setenv("CNNBENCH_COUNT", "2")
+    assert option.params[0].resolve_envvar_value(context) == "2"
+
+
+def test_a_variable_of_an_option_s_spelling_reaches_the_command(measured, monkeypatch, capsys):
+    monkeypatch.setenv("CNNBENCH_SHOW_FORMAT", "json")
+    monkeypatch.setenv("CNNBENCH_SHOW_ONLY", "resources")
+    assert run_cli(["show", str(measured / "first")]) == 0
+    assert len(json.loads(capsys.readouterr().out)["tables"]) == 1
+    monkeypatch.setenv("CNNBENCH_SHOW_RUN", "nosuch")
+    assert run_cli(["show", str(measured / "first")]) == ExitCode.USAGE
+    assert "--run nosuch: no such run" in capsys.readouterr().err
