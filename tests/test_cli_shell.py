@@ -272,3 +272,42 @@ def test_a_full_disk_whose_message_nobody_reads_is_a_broken_pipe_and_no_finding(
     monkeypatch.setattr(shell.click, "echo", print_to_nobody)
     monkeypatch.setattr(shell.os, "dup2", lambda *descriptors: None)
     assert run_cli(["schema"]) == ExitCode.BROKEN_PIPE
+
+
+@pytest.mark.parametrize("group", ["learning", "data", "cluster", "check baseline"])
+def test_a_group_without_a_command_prints_its_help_with_verbosity_too(
+    group: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli(group.split()) == ExitCode.USAGE
+    said = capsys.readouterr()
+    assert f"Usage: cnnbench {group}" in said.err
+    for flags in (["-v"], ["-qq"], ["--verbose", "-q"]):
+        assert run_cli([*group.split(), *flags]) == ExitCode.USAGE
+        assert capsys.readouterr() == said
+
+
+def test_every_command_takes_verbosity_after_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of groups too: `data fetch -v`, `check baseline list -q`, `cluster status -v`."""
+
+    def check(command: click.Command, context: click.Context) -> int:
+        names = [each.name for each in command.params]
+        assert names.count("verbose") == names.count("quiet") == 1, context.command_path
+        below = command.list_commands(context) if isinstance(command, click.Group) else []
+        found = [(name, command.get_command(context, name)) for name in below]  # type: ignore[attr-defined]
+        return 1 + sum(check(inner, click.Context(inner, parent=context, info_name=name)) for name, inner in found)
+
+    for name in ("fail", "exit"):
+        monkeypatch.delitem(COMMANDS, name)
+    assert check(shell.cli, click.Context(shell.cli, info_name="cnnbench")) > len(COMMANDS)
+
+
+def test_verbosity_of_a_command_in_a_group_adds_to_that_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnbench.cli import support
+
+    seen: list[int] = []
+    monkeypatch.setattr(
+        support.data.commands["where"], "callback", lambda **given: seen.append(verbosity(click.get_current_context()))
+    )
+    for words in (["data", "where", "-v"], ["-v", "data", "-v", "where", "-vq"], ["data", "where", "--quiet"]):
+        assert run_cli(words) == 0
+    assert seen == [1, 2, -1]

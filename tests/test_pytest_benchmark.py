@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from cnnbench import store
 from cnnbench.analysis import process_table
 from cnnbench.bridges import pytest_benchmark
+from cnnbench.cli.main import run_cli
 from cnnbench.cli.read import show as command
 from cnnbench.errors import DataError, ExitCode, UsageError
 from cnnbench.report.render import text
@@ -214,3 +215,21 @@ class TestCommand:
         assert self.call(good, "--format", "csv").output == (tmp_path / "rows.csv").read_text()
         self.call(good, "--format", "markdown", "-o", tmp_path / "rows.txt")
         assert (tmp_path / "rows.txt").read_text().count("|") > 10
+
+    def test_the_ending_that_is_typed_wins_over_a_format_of_the_settings(self, tmp_path, monkeypatch, capsys):
+        """A typed format wins over both; which ledgers the settings choose is no matter here."""
+        monkeypatch.delenv("CNNBENCH_NO_SETTINGS")
+        monkeypatch.chdir(tmp_path)
+        write(tmp_path / "a.json", version_5())
+        self.call("a.json", "-o", tmp_path / "plain.csv")
+        (tmp_path / "cnnbench.toml").write_text("[show]\nformat = 'markdown'\nresults = 'r'\nlast = true\n")
+
+        def show(*flags: str) -> str:
+            assert run_cli(["show", "a.json", *flags]) == 0, capsys.readouterr().err
+            return (tmp_path / flags[1]).read_text()
+
+        assert show("-o", "rows.csv") == (tmp_path / "plain.csv").read_text()
+        assert show("-o", "rows.txt").count("|") > 10
+        assert show("-o", "rows.csv", "--format", "markdown") == (tmp_path / "rows.txt").read_text()
+        assert run_cli(["show", "a.json", "--last"]) == ExitCode.USAGE
+        assert "show pytest-benchmark's files (.json) by themselves" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from click.shell_completion import ShellComplete
 
 import cnnbench
 from cnnbench.cli.main import COMMANDS, cli, run_cli
+from cnnbench.cli.options import make_option
 from cnnbench.cli.settings import load_settings, make_defaults
 from cnnbench.errors import ExitCode, UsageError
 
@@ -338,3 +339,148 @@ def test_a_mistake_in_a_file_that_cannot_be_checked_further_names_the_table(tmp_
     (tmp_path / "pyproject.toml").write_text("[tool]\ncnnbench = 3\n")
     with pytest.raises(UsageError, match=r"must be a table, \[tool.cnnbench\]"):
         load_settings(cli, tmp_path)
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Path:
+    """Two trees of results, of which only the first holds run r1: `first` and `second`."""
+    for name in ("first", "second"):
+        b.write(tmp_path / name, b.ledger(b.repeats(b.cnn_job(), [0.01] * 3), run_id=f"r-{name}"))
+    return tmp_path
+
+
+def _show_runs(capsys: pytest.CaptureFixture[str], *arguments: object) -> set[str]:
+    assert run_cli(["show", "--format", "json", *map(str, arguments)]) == 0
+    tables = json.loads(capsys.readouterr().out)["tables"]
+    return {row["run_id"] for table in tables for row in table["rows"] if row.get("run_id")}
+
+
+def test_paths_that_are_typed_win_over_a_tree_of_the_settings_or_of_a_variable(measured, monkeypatch, capsys):
+    (measured / "cnnbench.toml").write_text("[show]\nresults = 'first'\n")
+    assert _show_runs(capsys) == {"r-first"}
+    assert _show_runs(capsys, measured / "second") == {"r-second"}
+    (measured / "cnnbench.toml").unlink()
+    monkeypatch.setenv("CNNBENCH_SHOW_RESULTS", str(measured / "first"))
+    assert _show_runs(capsys) == {"r-first"}
+    assert _show_runs(capsys, measured / "second") == {"r-second"}
+    assert run_cli(["show", str(measured / "second"), "--results", str(measured / "first")]) == ExitCode.USAGE
+    assert "say the same; leave one of them out" in capsys.readouterr().err
+
+
+def test_one_table_or_all_are_shown_as_typed_whatever_the_settings_say(measured, capsys):
+    def show_titles(*flags: str) -> list[str]:
+        assert run_cli(["show", str(measured / "first"), "--format", "json", *flags]) == 0
+        return [table["title"] for table in json.loads(capsys.readouterr().out)["tables"]]
+
+    every, one = show_titles("--all"), show_titles("--only", "resources")
+    assert len(every) > len(one) == 1
+    (measured / "cnnbench.toml").write_text("[show]\nall = true\n")
+    assert show_titles("--only", "resources") == one
+    (measured / "cnnbench.toml").write_text("[show]\nonly = 'resources'\n")
+    assert show_titles("--all") == every
+    assert show_titles() == one
+    assert run_cli(["show", str(measured / "first"), "--all", "--only", "tta"]) == ExitCode.USAGE
+    assert "give one of them" in capsys.readouterr().err
+
+
+def test_a_report_that_is_no_page_is_written_though_the_settings_would_open_it(measured, monkeypatch, capsys):
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: bool(opened.append(address)) or True)
+    (measured / "page.md").write_text("<!-- table: x -->\n<!-- table end -->\n")
+    (measured / "cnnbench.toml").write_text("[report]\nopen = true\ninto = 'page.md'\ntemplate = 'lecture'\n")
+    assert run_cli(["report", str(measured / "first"), "-o", "r.md"]) == 0
+    assert Path("r.md").exists()
+    assert run_cli(["report", str(measured / "first"), "-o", "r.md", "--check"]) == 0
+    assert opened == []
+    assert run_cli(["report", str(measured / "first"), "--static", "-o", "r.html"]) == 0
+    assert len(opened) == 1
+    capsys.readouterr()
+    assert run_cli(["report", str(measured / "first"), "-o", "r.md", "--open"]) == ExitCode.USAGE
+    assert "--open: r.md is no HTML page" in capsys.readouterr().err
+
+
+def test_a_calibration_or_its_test_is_made_as_typed_whatever_the_settings_say(tmp_path, monkeypatch, capsys):
+    """What belongs to the other is left aside, unless both were typed."""
+    made: list[str] = []
+    monkeypatch.setattr("cnnbench.cli.calibrate.run_calibration", lambda *given: made.append("calibration"))
+    monkeypatch.setattr("cnnbench.cli.calibrate.run_selftest", lambda *given: bool(made.append("test")) or True)
+
+    def calibrate(*flags: str) -> str:
+        made.clear()
+        assert run_cli(["check", "calibrate", *flags]) == 0, capsys.readouterr().err
+        return made[0]
+
+    (tmp_path / "cnnbench.toml").write_text("[check.calibrate]\nblocks = 40\nmax-blocks = 8\n")
+    assert calibrate() == "calibration"
+    assert calibrate("--inject", "5") == "test"
+    (tmp_path / "cnnbench.toml").write_text("[check.calibrate]\ninject = '5'\n")
+    assert calibrate() == "test"
+    assert calibrate("--blocks", "6") == "calibration"
+    assert calibrate("--max-blocks", "6") == "test"
+    assert run_cli(["check", "calibrate", "--inject", "5", "--blocks", "6"]) == ExitCode.USAGE
+    (tmp_path / "cnnbench.toml").unlink()
+    monkeypatch.setenv("CNNBENCH_CHECK_CALIBRATE_BLOCKS", "40")
+    assert calibrate("--inject", "5") == "test"
+
+
+def _list_contexts(context: click.Context) -> list[click.Context]:
+    """List the contexts of a command and of all below it, as a command line makes them."""
+    command, found = context.command, [context]
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            settings = {"info_name": name, "parent": context, **below.context_settings}
+            found += _list_contexts(click.Context(below, **settings))
+    return found
+
+
+def _list_options(context: click.Context) -> list[click.Option]:
+    """List the options that have a variable of their own: all but -v and -q, which add to the root's, and the help's."""
+    options = [each for each in context.command.get_params(context) if isinstance(each, click.Option)]
+    return [each for each in options if each.allow_from_autoenv and not each.is_eager]
+
+
+def test_every_option_of_every_command_is_given_by_the_variable_of_its_spelling(monkeypatch):
+    """CNNBENCH_<COMMAND>_<OPTION>, by the first long flag or the letter; no two options have one variable."""
+    for name in ("tell", "nest"):
+        monkeypatch.delitem(COMMANDS, name)
+    contexts = _list_contexts(click.Context(cli, info_name="cnnbench", **cli.context_settings))
+    variables: list[str] = []
+    for context in contexts:
+        for option in _list_options(context):
+            flag = next((each for each in option.opts if each.startswith("--")), option.opts[0])
+            words = ("cnnbench", *context.command_path.split()[1:], flag.lstrip("-"))
+            variable = "_".join(words).upper().replace("-", "_")
+            assert option.resolve_envvar_value(context) is None
+            monkeypatch.setenv(variable, "given")
+            assert option.resolve_envvar_value(context) == "given", variable
+            monkeypatch.setenv(variable, "")
+            assert option.resolve_envvar_value(context) is None, variable
+            variables.append(variable)
+    assert len(set(variables)) == len(variables)
+    known = ("RUN_SET", "RUN_K", "SHOW_FORMAT", "SHOW_ALL", "CHECK_CALIBRATE_BLOCKS", "REPORT_PRICE_PER_HOUR")
+    assert {f"CNNBENCH_{each}" for each in (*known, "DATA_FETCH_DATA_DIR", "RUN_SWEEP")} <= set(variables)
+
+
+def test_a_declared_variable_beats_the_option_s_own_and_the_help_names_it(monkeypatch):
+    option = click.command(make_option("--how-many count", "How many.", int, show_envvar=True)(lambda count: None))
+    context = click.Context(option, auto_envvar_prefix="CNNBENCH_X")
+    assert option.params[0].get_help_extra(context)["envvars"] == ("CNNBENCH_X_HOW_MANY",)
+    named = make_option("--how-many count", "How many.", int, show_envvar=True, envvar="CNNBENCH_COUNT")
+    option = click.command(named(lambda count: None))
+    assert option.params[0].get_help_extra(context)["envvars"] == ("CNNBENCH_COUNT",)
+    monkeypatch.setenv("CNNBENCH_X_HOW_MANY", "1")
+    assert option.params[0].resolve_envvar_value(context) == "1"
+    monkeypatch.setenv("CNNBENCH_COUNT", "2")
+    assert option.params[0].resolve_envvar_value(context) == "2"
+
+
+def test_a_variable_of_an_option_s_spelling_reaches_the_command(measured, monkeypatch, capsys):
+    monkeypatch.setenv("CNNBENCH_SHOW_FORMAT", "json")
+    monkeypatch.setenv("CNNBENCH_SHOW_ONLY", "resources")
+    assert run_cli(["show", str(measured / "first")]) == 0
+    assert len(json.loads(capsys.readouterr().out)["tables"]) == 1
+    monkeypatch.setenv("CNNBENCH_SHOW_RUN", "nosuch")
+    assert run_cli(["show", str(measured / "first")]) == ExitCode.USAGE
+    assert "--run nosuch: no such run" in capsys.readouterr().err

@@ -24,6 +24,7 @@ from cnnbench.cli.options import (
     make_option,
     tree_option,
 )
+from cnnbench.cli.settings import was_typed
 from cnnbench.errors import ExitCode, UsageError
 
 DEFAULT_SUITE = "regression"
@@ -210,9 +211,9 @@ def calibrate(context: click.Context, /, **options: Any) -> None:
     """
     from cnnbench.cli.calibrate import run_calibration, run_selftest
 
-    injected = options["inject"] is not None
+    injected = options["inject"] is not None and (was_typed("inject") or not any(map(was_typed, CALIBRATION_ONLY)))
     for name in CALIBRATION_ONLY if injected else INJECTION_ONLY:
-        if options[name]:
+        if options[name] and was_typed(name):
             flag = next(each.opts[-1] for each in context.command.params if each.name == name)
             raise UsageError(f"{flag} {'makes no sense with' if injected else 'needs'} --inject")
     output = options["output"]

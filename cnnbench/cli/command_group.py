@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import copy
+
 import click
 
+from cnnbench.cli import verbosity
 from cnnbench.cli.foreign_words import answer_command
 from cnnbench.plain_text import suggest_choices
 
 
 class CommandGroup(click.Group):
-    """A group that answers an unknown name with the nearest one, or with all."""
+    """A group that answers an unknown name with the nearest one, or with all, and whose commands take -v and -q."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Find the command, with `-v` and `-q`, so that they may come before or after its name."""
+        command = copy.copy(super().get_command(ctx, cmd_name))  # a copy: the module's own command stays as it is
+        if command is not None:
+            command.params = [*command.params, *verbosity.make_options()]
+        return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Print the help where no command is named, with or without `-v` and `-q`."""
+        named = not all(map(verbosity.is_flag, args)) or self.invoke_without_command
+        return super().parse_args(ctx, args if named else [])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

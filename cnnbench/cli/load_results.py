@@ -13,7 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnbench.cli.settings import RESULTS_VARIABLE, results_directory
+from cnnbench.cli.settings import RESULTS_VARIABLE, results_directory, was_typed
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,9 +70,10 @@ class Selection:
     def find_roots(self, command: str = "cnnbench run quick") -> list[Path]:
         """Find the paths, else the results tree, else the default one.
 
-        Raises UsageError if both are named, and if the default does not exist, with `command` as the remedy.
+        PATHS win over a tree that the settings or a variable name. Raises UsageError if both are typed, and if the
+        default does not exist, with `command` as the remedy.
         """
-        if self.paths and self.results:
+        if self.paths and self.results and was_typed("results"):
             raise UsageError(f"--results {self.results} and PATHS say the same; leave one of them out")
         return [Path(path) for path in self.paths] or [self.results or default_results(command)]
 

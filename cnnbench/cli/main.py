@@ -11,7 +11,6 @@ import copy
 import itertools
 import os
 import pkgutil
-import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -149,14 +148,14 @@ class CommandWithOthers(LazyGroup):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Leave everything to a command below, if the first word (but for -v and -q) names one."""
-        flags = list(itertools.takewhile(re.compile("-v+|-q+|--verbose|--quiet").fullmatch, args))
+        flags = list(itertools.takewhile(verbosity.is_flag, args))
         words = args[len(flags) :]
         if words and f"{self.path}{words[0]}" in SAME_COMMAND:
             return click.Command.parse_args(self, ctx, [*flags, *words[1:]])
         if words and (words[0] in self.list_commands(ctx) or (self._own is None and not words[0].startswith("-"))):
             ctx.args = [words[0], *flags, *words[1:]]
             return ctx.args
-        return click.Command.parse_args(self, ctx, args)
+        return click.Command.parse_args(self, ctx, args if self._own or words else [])  # [] gives the help
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command below that was named, else this one."""

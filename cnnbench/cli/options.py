@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -20,6 +21,8 @@ EXPORTS: Mapping[Format, str] = {"json": "JSON (- for stdout)", "csv": "CSV", "m
 OptionValues = Mapping[str, Any]
 """The values of a command's options, by parameter."""
 if TYPE_CHECKING:
+    from click.types import OptionHelpExtra
+
     from cnnbench.report.render.text import Format
 
 CommandDecorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -30,6 +33,30 @@ COUNT = click.IntRange(min=1)
 TABLE_FORMATS = ("table", "markdown", "latex", "csv", "json")
 VALUES: Mapping[str, type[Selection | Destination]] = {"selection": Selection, "destination": Destination}
 DEFAULT_TOLERANCE = 0.05
+
+
+class Option(click.Option):
+    """An option whose own environment variable is spelled as its flag is, CNNBENCH_RUN_SET for `run --set`."""
+
+    def find_variable(self, context: click.Context) -> str | None:
+        """Find the variable's name: after the command's, the long flag's words, or the letter where there is no word."""
+        if not self.allow_from_autoenv or context.auto_envvar_prefix is None:
+            return None
+        flag = next((flag for flag in self.opts if flag.startswith("--")), self.opts[0])
+        return f"{context.auto_envvar_prefix}_{flag.lstrip('-').replace('-', '_').upper()}"
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Return the value of the variable that was declared, else of the option's own; None for an empty one."""
+        declared = click.Parameter.resolve_envvar_value(self, ctx)
+        own = self.find_variable(ctx)
+        return declared if declared is not None or own is None else os.environ.get(own) or None
+
+    def get_help_extra(self, ctx: click.Context) -> OptionHelpExtra:
+        """Return what the help adds in brackets, with the same variable."""
+        extra = super().get_help_extra(ctx)
+        if "envvars" in extra and not self.envvar and (own := self.find_variable(ctx)):
+            extra["envvars"] = (own,)
+        return extra
 
 
 def combine_options(*options: CommandDecorator) -> CommandDecorator:
@@ -57,7 +84,7 @@ def make_option(
     shown = {"show_default": True} if "default" in more else {}
     if check is not None:
         more["callback"] = lambda _context, _option, value: check(value)
-    return click.option(*flags.split(), type=takes, help=help_text, **(shown | more))
+    return click.option(*flags.split(), cls=Option, type=takes, help=help_text, **(shown | more))
 
 
 def make_flag(flags: str, help_text: str, **more: Any) -> CommandDecorator:

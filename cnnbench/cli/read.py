@@ -34,6 +34,7 @@ from cnnbench.cli.options import (
     tolerance_option,
 )
 from cnnbench.cli.output import Destination, draw_chart, emit_text, print_warnings, write_output
+from cnnbench.cli.settings import was_typed
 from cnnbench.errors import ExitCode, UsageError
 from cnnbench.files import save_file
 
@@ -83,8 +84,10 @@ def show(selection: Selection, destination: Destination, every_table: bool, **ch
     if any(map(is_json, selection.paths)):
         return show_benchmark_files(selection, destination)
     only = chosen["only"]
-    if every_table and only is not None:
-        raise UsageError(f"--all prints every table and --only {only} one; give one of them")
+    if every_table and only is not None and was_typed("every_table"):
+        if was_typed("only"):
+            raise UsageError(f"--all prints every table and --only {only} one; give one of them")
+        only = chosen["only"] = None
     if every_table or only or selection.all_runs or destination.format_ != "table":
         destination.emit(make_report(selection, **chosen))
     else:
@@ -188,6 +191,12 @@ def report(selection: Selection, output: Path, into: Path | None, check: bool, o
     from cnnbench.report.render import markdown
 
     ending = _find_ending(output)
+    if open_page and was_typed("open_page"):
+        check = check and was_typed("check")
+    else:
+        open_page = open_page and not check and ending in (None, "html")
+    if ending is not None or given["template"] == "compare":
+        into = into if was_typed("into") else None
     if open_page and (check or ending not in (None, "html")):
         why = "--check writes nothing" if check else f"{output} is no HTML page; give -o FILE.html or a folder"
         raise UsageError(f"--open: {why}")
@@ -472,17 +481,19 @@ def show_benchmark_files(selection: Selection, destination: Destination) -> None
 
     files, output, format_ = tuple(map(Path, selection.paths)), destination.output, destination.format_
     others = [str(path) for path in files if not is_json(path)]
-    if others or selection != Selection(paths=selection.paths):
+    if others or any(map(was_typed, ("results", "machine_id", "run_id", "last", "all_runs"))):
         what = ", ".join(others) or "--results, --machine, --run, --last and --all-runs"
         raise UsageError(f"{what}: of ledgers; show pytest-benchmark's files (.json) by themselves")
     if output in files:
         raise UsageError(f"{output}: that is the file to be read; choose another name with -o")
-    if output is not None and click.get_current_context().get_parameter_source("format_") is ParameterSource.DEFAULT:
-        if output.suffix not in ENDING_FORMATS:
+    if output is not None and not was_typed("format_"):
+        unset = click.get_current_context().get_parameter_source("format_") is ParameterSource.DEFAULT
+        if unset and output.suffix not in ENDING_FORMATS:
             raise UsageError(
                 f"{output}: the ending says the format; end it in {', '.join(ENDING_FORMATS)}, or give --format"
             )
-        format_ = ENDING_FORMATS[output.suffix]
+        if unset or was_typed("output"):
+            format_ = ENDING_FORMATS.get(output.suffix, format_)
     found, problems = pytest_benchmark.read_files(files)
     if output is not None:
         print_warnings(problems)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from cnnbench.cli.foreign_words import answer_command
 from cnnbench.errors import UsageError
@@ -82,6 +83,15 @@ class SettingsDefaults(Mapping[str, Any]):
 def make_defaults(root: click.Group) -> SettingsDefaults:
     """Make the whole command line's `default_map` from the nearest settings upward; nothing is read yet."""
     return SettingsDefaults(root, functools.cache(lambda: load_settings(root, Path.cwd())))
+
+
+def was_typed(name: str) -> bool:
+    """Whether the running command's parameter was typed, rather than set by a variable, the settings or its default.
+
+    Without a running command whoever calls gave it.
+    """
+    context = click.get_current_context(silent=True)
+    return context is None or context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def results_directory() -> tuple[Path, Path] | None:

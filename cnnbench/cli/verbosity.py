@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 SAY_MORE = "Say more; -v shows internal errors' tracebacks, -vv all."
@@ -12,6 +14,11 @@ def verbosity(context: click.Context) -> int:
     """Return how often -v was given, minus how often -q."""
     parameters = context.find_root().params
     return int(parameters.get("verbose") or 0) - int(parameters.get("quiet") or 0)
+
+
+def is_flag(word: str) -> bool:
+    """Whether a word of the command line is -v or -q, once or several times."""
+    return re.fullmatch("-v+|-q+|--verbose|--quiet", word) is not None
 
 
 def make_options() -> list[click.Option]:
