@@ -59,7 +59,7 @@ def timed(job: Job, losses: list) -> JobTiming:
 
 @pytest.mark.slow("whole trainings")
 def test_a_real_network_reaches_it() -> None:
-    """Procedural digits, one hidden layer: it stops early, on all test images, and keeps a loss a block."""
+    """Procedural digits, one hidden layer: it stops early, on all test images, and keeps one loss per block."""
     losses: list = []
     timing = timed(accuracy_job(), losses)
     assert timing.stopped_early

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from pair_builders import block, header
 from test_check_command import SETTINGS, SHORT, SUITE, command, log, suite  # noqa: F401 (fixtures)
 
 from cnnbench.cli.calibrate import make_curve
+from cnnbench.cli.main import run_cli
 from cnnbench.devices.nvml import NvmlResult
 from cnnbench.machine import inventory
 from cnnbench.regression import check_record
 from cnnbench.regression.noise_profile import NoiseProfile, conclude_calibration
 from cnnbench.report import chart_images
 
+ROOT = Path(__file__).parents[1]
 Command = Callable[..., int]
 BLOCKS = ("--blocks", 6)
 
@@ -55,6 +58,15 @@ def test_a_recording_gives_the_same_profile_and_picture_bytes_whenever_it_is_rea
     assert command("check", "calibrate", "--from", blocks) == 0
     assert capfd.readouterr().out == said
     assert sorted(tmp_path.rglob("*")) == before, "without -o and --plot nothing is written"
+
+
+def test_the_block_that_the_page_shows_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "regression-check.md").read_text(encoding="utf-8")
+    ((recording, shown),) = re.findall(
+        r"`cnnbench check calibrate --from (\S+)`,\nprints\n\n```\n(.*?)```", page, re.DOTALL
+    )
+    assert run_cli(["check", "calibrate", "--from", str(ROOT / recording)]) == 0
+    assert capsys.readouterr().out == shown
 
 
 def test_another_tolerance_sees_other_slowdowns_in_the_same_noise(

@@ -111,7 +111,9 @@ def test_where_a_node_cannot_say_which_machine_it_is_the_run_is_to_say_why(
     assert node_job.log_path(there, "17").read_text().endswith("--resume --run-id 20260301T120000Z-aaaa\n")
 
 
-def test_the_records_of_all_nodes_come_into_one_tree(cluster: Cluster, results: Path) -> None:
+def test_the_records_of_all_nodes_come_into_one_tree(
+    cluster: Cluster, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(results, "--each-node")
     for name, job_id in (("n1", "17"), ("n2", "18")):
         begins(results, name, job_id)
@@ -119,6 +121,8 @@ def test_the_records_of_all_nodes_come_into_one_tree(cluster: Cluster, results: 
         ends(results, name, job_id)
     cluster.queue("17|COMPLETED|n1|None", "18|COMPLETED|n2|None")
     assert run_cli(["cluster", "collect", "--results", str(results)]) == ExitCode.DONE
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"now: cnnbench show {results} --all; cnnbench cluster report {results}"
     found = store.load_tree([results])
     assert [len(ledger.records) for ledger in found.ledgers] == [3, 3]
     assert found.problems == ()

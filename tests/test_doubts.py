@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from builders import GPU, cnn_job, gemm_job, header, machine, record, trial
+from test_option_docs import command_of, flags_of
 
 from cnnbench.analysis import doubts
 from cnnbench.schema import Evaluation, Job, Machine, Telemetry
@@ -45,6 +46,13 @@ def blocks(*seconds: float) -> tuple[float, ...]:
 )
 def test_halves_of_the_blocks_tell_warm_up_from_drift_and_noise(seconds: tuple[float, ...], expected: set[str]) -> None:
     assert codes(WHOLE, block_seconds=seconds) == expected
+
+
+def test_a_warm_up_that_was_too_short_has_the_option_that_raises_it_as_its_remedy() -> None:
+    records = [record(WHOLE, block_seconds=blocks(*[1.2] * 7, *[1.0] * 8))]
+    (doubt,) = doubts.find_record_doubts(header(records), records[0])
+    assert doubt.remedy == "Raise the warm-up steps (--warmup N, or in the suite)."
+    assert "--warmup" in flags_of(command_of(("run",)))
 
 
 @pytest.mark.parametrize(

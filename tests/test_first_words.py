@@ -187,22 +187,29 @@ def test_check_without_a_suite_is_the_regression_suite(capsys: pytest.CaptureFix
 
 def test_the_names_that_no_suite_and_no_workload_may_have_are_those_of_commands_below_others(tmp_path: Path) -> None:
     """`find` is kept for a command to come, `run` is `check` itself."""
+    mine = (Path(__file__).parents[1] / "examples" / "own_workload" / "my_net.py").read_text(encoding="utf-8")
     below = {name.split()[1] for name in COMMANDS if name.split()[0] in ("check", "explain") and " " in name}
     assert below | {"run", "find"} == set(NAMES_BELOW_COMMANDS)
     for name in NAMES_BELOW_COMMANDS:
         path = tmp_path / f"{name}.toml"
         path.write_text('[[job]]\nworkload = "mnist-cnn"\n')
-        with pytest.raises(SuiteError, match=f"name '{name}' is a command's"):
+        with pytest.raises(SuiteError) as refused:
             load_suite(path)
+        assert str(refused.value) == f"{path}: name {name!r} is kept for a command; choose another with `name = ...`"
+        path.write_text('repeats = 0\n[[job]]\nworkload = "mnist-cnn"\nbatch_size = 0\n')
+        with pytest.raises(SuiteError) as refused:
+            load_suite(path)
+        begins = ("repeats 0 ", f"name {name!r} is kept for a command; ", "[[job]] 1: batch_size 0 ")
+        lines = str(refused.value).splitlines()
+        assert len(lines) == len(begins)
+        assert all(line.startswith(f"{path}: {begin}") for line, begin in zip(lines, begins, strict=True))
         path.write_text('name = "mine"\n[[job]]\nworkload = "mnist-cnn"\n')
         assert load_suite(path).name == "mine"
         net = tmp_path / "net.py"
-        net.write_text(
-            "import torch\nfrom cnnbench.workloads import Workload\n"
-            f"WORKLOAD = Workload(name={name!r}, version=1, kind='training', title='A net.', network=torch.nn.Flatten)\n"
-        )
-        with pytest.raises(WorkloadError, match=f"name '{name}' is a command's"):
+        net.write_text(mine.replace('"my-net"', f'"{name}"'))
+        with pytest.raises(WorkloadError) as unfit:
             find(str(net))
+        assert str(unfit.value) == f"{net}: WORKLOAD: name {name!r} is kept for a command; choose another"
 
 
 def test_show_takes_its_tree_by_the_option_that_run_stores_it_by(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,10 @@ PER = (
     "|rank|round|row|run|second|seed|step|suite|thread|value|worker"
 )
 """What is counted per: `a row a job` is one row per job."""
-COUNTED = "FLOPs|FLOP|GFLOP|bytes|seconds|ms|images|joules|steps|processes|jobs|threads|cores|bits|launches|messages|minutes|rows"
+COUNTED = (
+    "FLOPs|FLOP|GFLOP|bytes|seconds|ms|s|images|joules|steps|processes|jobs|threads|cores|bits|launches|messages|minutes|rows"
+    "|rounds"
+)
 NOT_COUNTED = (
     "after|and|are|as|at|be|before|by|for|from|had|has|have|if|in|into|is|it|like|not|of|on|or|per|such|than|that|to|until|was"
     "|when|where|which|while|with|without"
@@ -178,6 +181,8 @@ def test_the_help_of_every_command_is_written_in_plain_words() -> None:
         "two system calls a rank",
         "81 FLOPs an image",
         "{} ms a step",
+        "{} minutes: {} s a block",
+        "{} rounds a block bring it to {}",
         "an index is no count",
         "the recipe cannot be had",
         "what a job comes to",

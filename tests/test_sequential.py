@@ -184,7 +184,7 @@ def test_disturbed_blocks_are_replaced_and_too_many_end_the_check() -> None:
 
 
 def test_time_that_is_used_up_ends_the_check_at_the_next_look_and_says_so() -> None:
-    """20 s a block and 2.5 minutes: the look after 6 blocks comes at 2 minutes, the one after 8 at 2:40."""
+    """20 s per block and 2.5 minutes: the look after 6 blocks comes at 2 minutes, the one after 8 at 2:40."""
     near = math.log(1.05)
     check = header(max_minutes=2.5)
     blocks = [block(n, near + (-1) ** n * 0.01) for n in range(8)]

@@ -98,7 +98,7 @@ def uneven_halves(case: Case) -> Iterator[Doubt]:
         return
     if change < 0:
         text = f"the first half of the timed blocks is {-change:.0%} slower than the second: warm-up was not over"
-        yield Doubt("warm-up", text, "Raise warm-up steps in the suite.")
+        yield Doubt("warm-up", text, "Raise the warm-up steps (--warmup N, or in the suite).")
     else:
         text = f"the second half of the timed blocks is {change:.0%} slower than the first"
         yield Doubt("drift", text, "Look for heat or another load, and run again.")

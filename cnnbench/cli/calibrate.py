@@ -145,11 +145,11 @@ def format_profile(profile: noise_profile.NoiseProfile) -> list[str]:
     if profile.geometric_mean_spread is not None:
         lines.append(f"geometric mean: sigma_d {percent(profile.geometric_mean_spread)}")
     known = profile.recommended_rounds
-    rounds = "no number of rounds a block brings" if known is None else f"{known} rounds a block bring"
+    rounds = "no number of rounds per block brings" if known is None else f"{known} rounds per block bring"
     tolerance = percent(profile.tolerance, 1)
     lines += [
         f"{profile.blocks} blocks counted, {profile.dropped} did not, {profile.wall_seconds / 60:.1f} minutes: "
-        f"{profile.wall_seconds / (profile.blocks + profile.dropped):.1f} s a block",
+        f"{profile.wall_seconds / (profile.blocks + profile.dropped):.1f} s per block",
         f"tolerance: as low as {percent(profile.recommended_tolerance, 1)} (3 sigma_d); {rounds} sigma_d to a "
         f"third of {tolerance}",
         f"control loop: blocks count where its ratio is within {percent(profile.control_band)}",

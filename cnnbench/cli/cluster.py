@@ -179,7 +179,7 @@ def _collect(folder: Path, results: Path, *, wait: bool, poll: float, as_json: b
     new = merged.count("brought", "longer", kind="run")
     click.echo(
         f"{new} ledgers brought to {results}; {merged.records:,} records of this cluster run there\n"
-        f"now: cnnbench show {results}; cnnbench cluster report {results}",
+        f"now: cnnbench show {results} --all; cnnbench cluster report {results}",
         err=True,
     )
     raise Exit(ExitCode.JOB_FAILED if bad else merged.exit_code)

@@ -166,12 +166,8 @@ def load_suite(path: Path, overrides: Overrides | None = None) -> Suite:
             f"\n# {describe_overrides(overrides)}".encode()
         )  # another digest: --resume takes no run of other work
     jobs, job_mistakes = _read_jobs(table.get("job"), path.parent)
-    if problems := [*_find_top_mistakes(table), *job_mistakes]:
+    if problems := [*_find_top_mistakes(table, path.stem), *job_mistakes]:
         raise SuiteError("\n".join(f"{where}: {problem}" for problem in problems))
-    if (name := table.get("name", path.stem)) in NAMES_BELOW_COMMANDS:
-        raise SuiteError(
-            f"{where}: name {name!r} is a command's (`cnnbench check {name}`); choose another with `name = ...`"
-        )
     return Suite(
         name=table.get("name", path.stem),
         description=table.get("description", ""),
@@ -200,8 +196,8 @@ def _read(path: Path) -> bytes:
     return content
 
 
-def _find_top_mistakes(table: Mapping[str, Any]) -> list[str]:
-    """Find what is wrong above the first [[job]]."""
+def _find_top_mistakes(table: Mapping[str, Any], stem: str) -> list[str]:
+    """Find what is wrong above the first [[job]]; `stem`, the file's, is the suite's name if it states none."""
     known, below = (*TEXT_KEYS, *TOP_KEYS, "job"), dict.fromkeys(KEYS, "it belongs under [[job]]")
     unknown = [job_keys.describe_unknown_key(name, known, below) for name in table if name not in known]
     found = [
@@ -210,7 +206,10 @@ def _find_top_mistakes(table: Mapping[str, Any]) -> list[str]:
         if name in table and (not isinstance(table[name], str) or not table[name].strip())
     ]
     found += [(name, key.find_mistake(table[name]) or "") for name, key in TOP_KEYS.items() if name in table]
-    return unknown + [f"{name} {format_value(table[name])} {wrong}" for name, wrong in found if wrong]
+    mistakes = unknown + [f"{name} {format_value(table[name])} {wrong}" for name, wrong in found if wrong]
+    if (name := table.get("name", stem)) in NAMES_BELOW_COMMANDS:
+        mistakes.append(f"name {name!r} is kept for a command; choose another with `name = ...`")
+    return mistakes
 
 
 def _read_jobs(value: object, folder: Path) -> tuple[tuple[JobSpec, ...], list[str]]:

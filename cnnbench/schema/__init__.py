@@ -396,7 +396,7 @@ class RunHeader(Frozen):
     boot_id: str | None = None
     """the kernel's random id of the boot in which the run began; None if the system has none"""
     suites: dict[str, str]
-    """suite name to SHA-256 of its file"""
+    """suite name to SHA-256 of the suite's file, and of what --set, -L and --warmup changed in it"""
     seed: int
     options: dict[str, str] = Field(default_factory=dict)
     """command-line choices that shaped the plan"""

@@ -146,7 +146,7 @@ def _list_rules(workload: Workload) -> tuple[tuple[object, str], ...]:
             isinstance(name, str) and NAME.fullmatch(name),
             f"name {name!r} must be up to 64 letters, digits, dots, hyphens and underscores",
         ),
-        (name not in NAMES_BELOW_COMMANDS, f"name {name!r} is a command's, such as `cnnbench explain {name}`"),
+        (name not in NAMES_BELOW_COMMANDS, f"name {name!r} is kept for a command; choose another"),
         (_is_whole(version), f"version {version!r} must be a whole number from 1 on"),
         (
             isinstance(title, str) and title.strip() and title.isprintable(),
