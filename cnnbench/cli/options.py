@@ -112,7 +112,7 @@ SUITES = click.argument(
 )
 SETTINGS = make_option(
     "-s --set settings",
-    "A setting of the job, named as in a suite: batch_size=512, precision=bf16, execution=native.",
+    "A setting of the job, named as in a suite: precision=bf16, optimizer=adam.",
     multiple=True,
     metavar="KEY=VALUE",
 )
