@@ -349,6 +349,8 @@ class Row:
     created_at: str
     boot_id: str | None
     """The boot in which the run began; None if it was not recorded."""
+    host_id: str | None
+    """The identity of the host, equal for copies of one image; None if it is unknown."""
     outcomes: Mapping[str, int]
     """Processes by how they ended, `not run` included; they add up to what was planned."""
     failures: tuple[str, ...]

@@ -129,6 +129,7 @@ def build_row(members: Sequence[Process], peak_of: PeakOf = theoretical_peak) ->
         run_id=first.run_id,
         created_at=first.run.created_at,
         boot_id=first.run.boot_id,
+        host_id=first.run.host_id,
         outcomes=dict(sorted(Counter(process.status for process in members).items())),
         failures=_describe_failures(members),
         training_outcomes=tuple(each.training_outcome for each in members if each.training_outcome is not None),

@@ -13,6 +13,7 @@ and records of two protocols never share a row.
   schema 3: a job may be data-parallel (world, scaling, nodes) or run as concurrent copies; its trial then has `ranks`. A job may
     be one of the open division, by a recipe under the recipe clock, or on one of the tuned division's rungs.
   schema 4: a run's header may have the kernel's random id of the boot in which the run began.
+  schema 5: a run's header may have the identity of its host; a record has what made the machine unfit as its process started.
   protocol 1: first published.
 """
 
@@ -337,7 +338,7 @@ RENAMED_SUITES = {"gate": "regression"}
 NAMES_BELOW_COMMANDS = ("run", "calibrate", "replay", "find", "baseline", "output-size")
 """Commands below `check` and `explain`. They win over an argument of the same spelling: no suite or workload has such a name."""
 
-SCHEMA = 4
+SCHEMA = 5
 PROTOCOL = 1
 
 
@@ -360,6 +361,9 @@ class Record(Frozen):
     """CPU seconds that the parent used meanwhile"""
     environment: dict[str, str] = Field(default_factory=dict)
     """variables the runner set for the worker"""
+    unfit: tuple[str, ...] | None = None
+    """what made the machine unfit to measure just before the process started; empty if nothing did, None if it was not
+    checked"""
     job: Job
     outcome: Outcome
     prev: str | None = None
@@ -395,6 +399,9 @@ class RunHeader(Frozen):
     created_at: str
     boot_id: str | None = None
     """the kernel's random id of the boot in which the run began; None if the system has none"""
+    host_id: str | None = None
+    """identity of the host, made from the system's machine-id for cnnbench alone; None where it says nothing (in a
+    container). Images are copied with their machine-id: different ids are different hosts, equal ones prove nothing"""
     suites: dict[str, str]
     """suite name to SHA-256 of the suite's file, and of what --set, -L and --warmup changed in it"""
     seed: int
@@ -427,7 +434,7 @@ class PublishedRow(Frozen):
     note: str | None = None
 
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: dict, 2: dict, 3: dict}
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: dict, 2: dict, 3: dict, 4: dict}
 """`UPGRADES[n]` turns a line of schema n into one of schema n + 1; `dict` keeps it as it is."""
 
 
