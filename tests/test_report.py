@@ -159,7 +159,12 @@ class TestInto:
         assert [line[0] for line in cells[:2]] == ["Intel i7-4790K (published 2017)", "GTX-1080 (published 2017)"]
         assert 1 <= len(cells[2:]) <= 4
         whole = (tmp_path / "docs/reports/report.md").read_text()
-        assert all(f" {cell} |" in whole for line in cells[2:] for cell in line)
+        both = re.compile(
+            r"(.+) \(device (.+)\)"
+        )  # the memory of process and device: two columns of the report, one here
+        figures = [both.sub(r"\1\n\2", cell).splitlines() for line in cells[2:] for cell in line]
+        assert all(f" {figure} |" in whole for parts in figures for figure in parts)
+        assert any(both.fullmatch(line[-1]) for line in cells[2:])
         assert conditions.startswith("\\~ is projected from timed steps; in brackets 95 % intervals")
         assert "[The whole report](docs/reports/report.md) has" in conditions
 

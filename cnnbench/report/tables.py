@@ -87,9 +87,10 @@ LECTURE = TableSpec[Row](
 
 
 def _memory(row: Row) -> Cell:
-    """Show the most memory held while training: the device's where its allocator counts, else the process's."""
-    device = metric_cell(row, "device_peak_bytes")
-    return device if device.values["device_peak_bytes"] is not None else metric_cell(row, "host_peak_bytes")
+    """Show the most memory that the process held while training, and the device's where its allocator counts."""
+    host, device = metric_cell(row, "host_peak_bytes"), metric_cell(row, "device_peak_bytes")
+    known = device.values["device_peak_bytes"] is not None
+    return Cell(host.text, host.values | device.values, (f"device {device.text}",) if known else ())
 
 
 FIRST_SCREEN = TableSpec[Row](
@@ -101,7 +102,7 @@ FIRST_SCREEN = TableSpec[Row](
         ColumnSpec("memory", "memory", 1, _memory),
     ),
     "~ is projected from timed steps; in brackets 95 % intervals between n fresh processes; published rows as printed, the job "
-    "they timed is assumed; memory is the largest while training, of the process or, on a GPU, of the device",
+    "they timed is assumed; memory is the most that the process held while training, and on a GPU its allocator",
 )
 """The lecture's table for a page that says more below: six columns, and at most six rows, see `build_first_screen`."""
 RESOURCES = _declare(

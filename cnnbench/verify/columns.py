@@ -163,9 +163,10 @@ def _dated_processor(subject: ValueSubject) -> str:
 
 
 def _memory(subject: ValueSubject) -> str:
-    """Write the device's peak, where it counts one, else the host's."""
-    on_device = subject.printed.get("device_peak_bytes") is not None
-    return exact("device_peak_bytes" if on_device else "host_peak_bytes")(subject)
+    """Write the host's peak, with the device's where it counts one."""
+    on_device = subject.printed.get("device_peak_bytes")
+    details = [] if on_device is None else [f"device {find_format('device_peak_bytes')(on_device)}"]
+    return with_details(exact("host_peak_bytes")(subject), details)
 
 
 def _word(name: str) -> CellText:
