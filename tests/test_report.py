@@ -160,7 +160,9 @@ class TestInto:
         assert 1 <= len(cells[2:]) <= 4
         whole = (tmp_path / "docs/reports/report.md").read_text()
         assert all(f" {cell} |" in whole for line in cells[2:] for cell in line)
-        assert conditions.startswith("\\~ is projected from timed steps; in brackets 95 % intervals")
+        assert conditions.startswith(
+            "\\~ is projected from timed steps; in brackets intervals (95 %, processes of this run)"
+        )
         assert "[The whole report](docs/reports/report.md) has" in conditions
 
     def test_the_short_table_without_the_published_job_is_of_what_was_measured(self, tmp_path):

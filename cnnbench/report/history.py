@@ -14,7 +14,7 @@ from typing import Any
 from cnnbench import naming, units
 from cnnbench.analysis.history import Point, Series
 from cnnbench.analysis.ratio import FieldDifference, group_by
-from cnnbench.analysis.stats import LEAST_RUNS, Estimate, compare_with_prediction, geometric
+from cnnbench.analysis.stats import COVERS, LEAST_RUNS, Estimate, compare_with_prediction, geometric
 from cnnbench.plain_text import plain
 from cnnbench.regression.decision import STEP_METRIC
 from cnnbench.regression.saved_baseline import BaselineRow, NamedRun, SavedBaseline
@@ -72,8 +72,8 @@ def build(found: Sequence[Series], problems: Iterable[str]) -> Report:
     if judged:
         summary += f"; {outside} of {judged} times outside the prediction from earlier runs, 5 % are expected by chance"
     rules = (
-        "A change is this run's step over the last one's, above 0 slower, with Welch's 95 % interval between processes; it "
-        "does not account for the machine's drift from one run to the next, which `cnnbench check` cancels.",
+        f"Below a step: its interval ({COVERS}) and n. A change is this run's step over the last one's, above 0 slower; its 95 % "
+        "interval also covers how much runs differ. `cnnbench check` cancels the machine's drift.",
         f"Predicted: the range of 95 % of next runs, from {LEAST_RUNS} earlier runs on under the same conditions (Student's t "
         "on logs, n counts runs).",
     )
