@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from cnnbench.analysis.process_table import Conditions, Process
 from cnnbench.analysis.ratio import FieldDifference, find_differences, group_by
 from cnnbench.analysis.rows import Row
-from cnnbench.analysis.run_spread import find_run_spreads
+from cnnbench.analysis.run_spread import estimate_over_runs, find_run_spreads
 from cnnbench.analysis.speedup import build_row
 from cnnbench.analysis.stats import Estimate, Prediction, geometric, mean_log, predict_next_run, ratio_between_runs
 from cnnbench.schema import Job
@@ -32,6 +32,8 @@ class Point:
     step: Estimate | None
     change: Estimate | None
     """This run's step over that of the newest run before it that has one; above 1 is slower."""
+    over_runs: Estimate | None
+    """The mean step over this boot's runs up to this one, under its conditions; n counts runs. None below five."""
     changed: tuple[FieldDifference, ...]
     """The conditions, and the version of cnnbench, that differ from those of the run before."""
     stretch: int
@@ -82,6 +84,7 @@ def _make_point(members: list[Process], before: Sequence[Point]) -> Point:
         steps=steps,
         step=geometric(steps) if steps else None,
         change=_divide_points(row, steps, timed, [point.row for point in before]) if steps and timed else None,
+        over_runs=_estimate_over_runs(row, steps, [point for point in before if point.conditions == here]),
         changed=find_differences(there, now),
         stretch=before[-1].stretch + (before[-1].conditions != here) if before else 0,
         predicted=predict_next_run(_comparable_steps(before, here), len(steps)) if steps else None,
@@ -92,6 +95,14 @@ def _divide_points(row: Row, steps: Sequence[float], timed: Point, before: Seque
     """Divide the run's step by that of the one before."""
     first, second = (found.spread for found in find_run_spreads(row, timed.row, before))
     return ratio_between_runs(steps, timed.steps, (first, second))
+
+
+def _estimate_over_runs(row: Row, steps: Sequence[float], before: Sequence[Point]) -> Estimate | None:
+    timed = [(point.row, point.steps) for point in before if point.steps]
+    if not steps:
+        return None
+    rows, times = zip(*timed, (row, tuple(steps)), strict=True)
+    return estimate_over_runs(rows, [geometric(each).value for each in times])
 
 
 def _comparable_steps(points: Sequence[Point], here: Conditions) -> list[tuple[float, ...]]:

@@ -17,11 +17,13 @@ from typing import Literal
 
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.same_host import is_one_host, relate_hosts
-from cnnbench.analysis.stats import MINIMUM_FOR_INTERVAL, RunSpread, estimate_variance
+from cnnbench.analysis.stats import MINIMUM_FOR_INTERVAL, Estimate, RunSpread, estimate_variance, geometric
 
 WorkKind = Literal["training", "gemm"]
 LEAST_HISTORY = 5
-"""Other runs of a row before their own spread is taken instead of the prior."""
+"""Other runs of a row before their own spread is taken instead of the prior, and runs of a boot before an interval is over
+them.
+"""
 PRIORS: Mapping[tuple[WorkKind, bool], RunSpread] = {
     ("training", True): RunSpread(0.020**2, 8),
     ("training", False): RunSpread(0.060**2, 6),
@@ -55,6 +57,19 @@ def find_run_spreads(base: Row, new: Row, history: Sequence[Row] = ()) -> tuple[
 def classify_work(row: Row) -> WorkKind:
     """Separate matrix products from everything that trains: their times spread about three times as much."""
     return "gemm" if row.job.workload == "gemm" else "training"
+
+
+def estimate_over_runs(rows: Sequence[Row], means: Sequence[float]) -> Estimate | None:
+    """Estimate the geometric mean over runs of one boot, with Student's t between runs; n counts runs.
+
+    `means` are the rows' own, of equal steps. The last row gives the boot; None below five of its runs.
+    """
+    found = {
+        row.run_id: mean
+        for row, mean in zip(rows, means, strict=True)
+        if row.step_seconds is not None and is_one_host(relate_hosts(row, rows[-1]))
+    }
+    return geometric(list(found.values())) if len(found) >= LEAST_HISTORY else None
 
 
 def _find_one(row: Row, other: Row, history: Sequence[Row]) -> FoundSpread:

@@ -20,6 +20,8 @@ TWO_SIDED = 0.5 + CONFIDENCE / 2
 """The share of a distribution below the upper end of a two-sided interval with that confidence."""
 COVERS = "95 %, processes of this run"
 """What an interval between processes of one run covers, wherever one is explained: not the machine's other hours."""
+OVER_RUNS = "95 %, runs of one boot"
+"""What an interval between runs covers."""
 RoundKey = tuple[str, int]
 """A run and one of its rounds."""
 MINIMUM_FOR_INTERVAL = 3
