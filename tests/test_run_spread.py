@@ -85,8 +85,8 @@ def test_other_work_or_software_is_no_history():
 def test_the_interval_is_satterthwaites_over_processes_and_runs():
     """Worked out here: 2 x the prior's variance, and each side's, with their degrees of freedom."""
     base, new = [1.0, 1.1, 1.2], [1.0, 1.02, 1.05, 1.01]
-    spread = RunSpread(0.05**2, 9)
-    parts = [(2 * 0.05**2, 9)]
+    spread = RunSpread(0.2**2, 9)
+    parts = [(2 * 0.2**2, 9)]
     parts += [(statistics.variance(map(math.log, each)) / len(each), len(each) - 1) for each in (base, new)]
     total = sum(part for part, _ in parts)
     half = student.ppf(0.975, total**2 / sum(part**2 / df for part, df in parts)) * math.sqrt(total)
