@@ -7,6 +7,8 @@ import math
 import pages_browser as browsers
 import pytest
 
+from cnnbench.analysis.stats import COVERS
+
 pytestmark = pytest.mark.slow("browser")
 BOTH = pytest.mark.parametrize("kind", browsers.KINDS)
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'{}; img-src data:"
@@ -157,7 +159,7 @@ def test_a_tooltip_shows_the_exact_figure_and_its_interval(opened, key):
     found = [pair for pair in browsers.hovered(page, key, 12) if pair[0][f"{value}_low"] is not None]
     assert len(found) >= 3
     for datum, lines in found:
-        for name, field in (("times the speed", ""), ("95 % from", "_low"), ("to", "_high")):
+        for name, field in (("times the speed", ""), (f"{COVERS}, from", "_low"), ("to", "_high")):
             assert float(lines[name].replace("\N{MINUS SIGN}", "-")) == pytest.approx(datum[value + field], rel=1e-5)
         assert lines["processors" if "processors" in lines else "processor"] == datum["processor"]
         assert int(lines["processes (n)"]) == datum[f"{value}_n"]

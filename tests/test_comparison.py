@@ -100,7 +100,7 @@ def test_fewer_than_three_processes_are_unclear_however_far_apart(n):
 
 
 def test_two_runs_share_round_numbers_and_are_not_paired_by_them():
-    """Rounds 1, 2, 3 are each twice as slow on both sides: paired, the interval would be a point. It is Welch's."""
+    """Rounds 1, 2, 3 are each twice as slow on both sides: paired, the interval would be a point. It is at least Welch's."""
     pair = divided([1.0, 2.0, 4.0], [0.5, 1.0, 2.0])
     welch = stats.unpaired_ratio([1.0, 2.0, 4.0], [0.5, 1.0, 2.0])
     assert (pair.ratio.value, pair.ratio.low, pair.ratio.high) == pytest.approx((welch.value, welch.low, welch.high))

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from cnnbench.analysis import process_table, stats
 from cnnbench.analysis.history import build_history
+from cnnbench.analysis.run_spread import PRIORS
 from cnnbench.analysis.stats import predict_next_run
 from cnnbench.cli.read import history as command
 from cnnbench.errors import CnnbenchError, ExitCode
@@ -29,14 +30,15 @@ def series_of(ledgers):
 
 
 def test_points_are_oldest_first_and_each_divides_by_the_one_before():
-    """The change is Welch's ratio of the processes' medians, worked out here from the builders' times."""
+    """The change divides the processes' medians of two runs, worked out here from the builders' times."""
     (series,) = series_of(random.Random(1).sample(r.runs(), len(r.STEPS)))
     days = [point.row.created_at for point in series.points]
     assert days == sorted(days)
     times = [[step * (1 + (place - 1) / 100) for place in range(3)] for step in r.STEPS]
     assert series.points[0].change is None
     for before, now, point in zip(times, times[1:], series.points[1:], strict=False):
-        expected = stats.unpaired_ratio(now, before)
+        prior = PRIORS["training", False]  # no run here has a boot
+        expected = stats.ratio_between_runs(now, before, (prior, prior))
         assert point.change is not None
         assert (point.change.value, point.change.low, point.change.high) == pytest.approx(
             (expected.value, expected.low, expected.high)

@@ -159,13 +159,14 @@ class TestInto:
         assert [line[0] for line in cells[:2]] == ["Intel i7-4790K (published 2017)", "GTX-1080 (published 2017)"]
         assert 1 <= len(cells[2:]) <= 4
         whole = (tmp_path / "docs/reports/report.md").read_text()
-        both = re.compile(
-            r"(.+) \(device (.+)\)"
-        )  # the memory of process and device: two columns of the report, one here
+        # The memory of process and device are two columns of the report, one here.
+        both = re.compile(r"(.+) \(device (.+)\)")
         figures = [both.sub(r"\1\n\2", cell).splitlines() for line in cells[2:] for cell in line]
         assert all(f" {figure} |" in whole for parts in figures for figure in parts)
         assert any(both.fullmatch(line[-1]) for line in cells[2:])
-        assert conditions.startswith("\\~ is projected from timed steps; in brackets 95 % intervals")
+        assert conditions.startswith(
+            "\\~ is projected from timed steps; in brackets intervals (95 %, processes of this run)"
+        )
         assert "[The whole report](docs/reports/report.md) has" in conditions
 
     def test_the_short_table_without_the_published_job_is_of_what_was_measured(self, tmp_path):

@@ -23,6 +23,7 @@ from cnnbench.analysis import stats
 from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.metrics import step_flops
 from cnnbench.analysis.rows import Bottleneck, Floor, FloorKind, Row, follow
+from cnnbench.analysis.run_spread import find_run_spreads
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
 
@@ -126,7 +127,10 @@ def _with_ceiling(row: Row, product: Row | None) -> Row:
     devices, rate, share = validity.devices_of(row.job), product.flops_per_second, None
     if row.rates:
         share = stats.ratio(row.rates, product.rates)
-        if share.low is None:  # then of the means: a single pair would disagree with the columns beside it
+        if product.run_id != row.run_id:
+            first, second = (found.spread for found in find_run_spreads(row, product))
+            share = stats.ratio_between_runs(list(row.rates.values()), list(product.rates.values()), (first, second))
+        elif share.low is None:  # then of the means: a single pair would disagree with the columns beside it
             share = stats.unpaired_ratio(list(row.rates.values()), list(product.rates.values()))
         share = share.scaled(1 / devices)
     if share is not None and share.value > 1:

@@ -44,6 +44,8 @@ class ComparisonSide:
     name: str
     rows: tuple[Row, ...]
     published: tuple[PublishedResult, ...] = ()
+    history: tuple[Row, ...] = ()
+    """Rows of all runs known beside these, for how much runs differ."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,9 @@ def _divide_measured(
     base: ComparisonSide, new: ComparisonSide, tolerance: float
 ) -> tuple[list[RowRatio], list[Unpaired]]:
     ours, theirs = (group_by(sorted(side.rows, key=order_by_speed), share_work) for side in (base, new))
+    history = (*base.history, *new.history)
     pairs = [
-        RowRatio(left, right, tolerance, fastest_of_each=fastest)
+        RowRatio(left, right, tolerance, fastest_of_each=fastest, history=history)
         for work in ours.keys() & theirs.keys()
         for left, right, fastest in _find_counterparts(ours[work], theirs[work])
     ]

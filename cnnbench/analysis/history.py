@@ -3,7 +3,8 @@ it.
 
 The processes of any runs go in; a series for each row, machine and timing rule comes out. Different work, machines and
 protocols never share one. A point's step time is the median over a process's blocks (which stalls do not move), then
-the geometric mean over the run's processes. Runs are divided by Welch's interval, since two runs share no rounds.
+the geometric mean over the run's processes. Runs share no rounds, and a change's interval also covers how much runs
+differ.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from cnnbench.analysis.process_table import Conditions, Process
 from cnnbench.analysis.ratio import FieldDifference, find_differences, group_by
 from cnnbench.analysis.rows import Row
+from cnnbench.analysis.run_spread import estimate_over_runs, find_run_spreads
 from cnnbench.analysis.speedup import build_row
-from cnnbench.analysis.stats import Estimate, Prediction, geometric, mean_log, predict_next_run, unpaired_ratio
+from cnnbench.analysis.stats import Estimate, Prediction, geometric, mean_log, predict_next_run, ratio_between_runs
 from cnnbench.schema import Job
 
 
@@ -30,6 +32,8 @@ class Point:
     step: Estimate | None
     change: Estimate | None
     """This run's step over that of the newest run before it that has one; above 1 is slower."""
+    over_runs: Estimate | None
+    """The mean step over this boot's runs up to this one, under its conditions; n counts runs. None below five."""
     changed: tuple[FieldDifference, ...]
     """The conditions, and the version of cnnbench, that differ from those of the run before."""
     stretch: int
@@ -79,11 +83,26 @@ def _make_point(members: list[Process], before: Sequence[Point]) -> Point:
         conditions=here,
         steps=steps,
         step=geometric(steps) if steps else None,
-        change=unpaired_ratio(steps, timed.steps) if steps and timed is not None else None,
+        change=_divide_points(row, steps, timed, [point.row for point in before]) if steps and timed else None,
+        over_runs=_estimate_over_runs(row, steps, [point for point in before if point.conditions == here]),
         changed=find_differences(there, now),
         stretch=before[-1].stretch + (before[-1].conditions != here) if before else 0,
         predicted=predict_next_run(_comparable_steps(before, here), len(steps)) if steps else None,
     )
+
+
+def _divide_points(row: Row, steps: Sequence[float], timed: Point, before: Sequence[Row]) -> Estimate:
+    """Divide the run's step by that of the one before."""
+    first, second = (found.spread for found in find_run_spreads(row, timed.row, before))
+    return ratio_between_runs(steps, timed.steps, (first, second))
+
+
+def _estimate_over_runs(row: Row, steps: Sequence[float], before: Sequence[Point]) -> Estimate | None:
+    timed = [(point.row, point.steps) for point in before if point.steps]
+    if not steps:
+        return None
+    rows, times = zip(*timed, (row, tuple(steps)), strict=True)
+    return estimate_over_runs(rows, [geometric(each).value for each in times])
 
 
 def _comparable_steps(points: Sequence[Point], here: Conditions) -> list[tuple[float, ...]]:

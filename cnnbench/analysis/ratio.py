@@ -1,8 +1,8 @@
 """One way to divide a row by another: what must be equal first, their ratio with its interval, and what else differs.
 
 Rows are divided where their work and timing rule are equal (`share_work`), or equal but for what a table varies on
-purpose (`share_all_but`). Two rows of one run ran in interleaved rounds and are paired by round; two runs did not, so
-they get Welch's interval, which does not cover the machine's drift from one run to the other.
+purpose (`share_all_but`). Two rows of one run ran in interleaved rounds and are paired by round. Two runs did not, and
+perhaps not even on one host: their interval also covers how much runs differ (`run_spread`).
 
 A table puts some rows of one run beside one another on purpose: ladders, sets of more and more ranks, concurrent
 copies.
@@ -26,13 +26,15 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Literal, TypeVar, get_args
 
 from cnnbench import units
 from cnnbench.analysis import stats
 from cnnbench.analysis.rows import JobPart, Row
+from cnnbench.analysis.run_spread import FoundSpread, find_run_spreads
+from cnnbench.analysis.same_host import HostRelation, relate_hosts
 from cnnbench.analysis.stats import Estimate
 from cnnbench.machine_facts import FACTS, Host
 from cnnbench.plain_text import plain
@@ -133,17 +135,19 @@ def share_all_but(row: Row, varied: Collection[str]) -> tuple[str, ...]:
     return row.job.workload, row.machine.id, row.run_id, str(row.protocol), json.dumps(own)
 
 
-def divide_rows(base: ComparedEntry, new: ComparedEntry) -> Estimate | None:
+def divide_rows(base: ComparedEntry, new: ComparedEntry, history: Sequence[Row] = ()) -> Estimate | None:
     """Divide base's seconds by new's for the same work: above 1 if new is faster.
 
-    None if one failed, so that it has no time. A published time, of the whole job, is taken as exact.
+    None if one failed, so that it has no time. A published time, of the whole job, is taken as exact. `history` is what
+    `find_run_spreads` takes.
     """
     if isinstance(base, Row) and isinstance(new, Row):
         if not base.costs or not new.costs:
             return None
         if _in_one_run(base, new):
             return stats.ratio(base.costs, new.costs)
-        return stats.unpaired_ratio(list(base.costs.values()), list(new.costs.values()))
+        first, second = (found.spread for found in find_run_spreads(base, new, history))
+        return stats.ratio_between_runs(list(base.costs.values()), list(new.costs.values()), (first, second))
     above, below = base.job_seconds, new.job_seconds
     if above is None or below is None:
         return None
@@ -168,11 +172,26 @@ class RowRatio:
     tolerance: float
     fastest_of_each: bool = False
     """Whether no row of this work ran in the same place on both sides, so that each side's fastest was taken."""
+    history: tuple[Row, ...] = field(default=(), repr=False)
+    """Rows of all known runs, which show how much runs differ."""
 
     @cached_property
     def ratio(self) -> Estimate | None:
         """Base's seconds over new's: above 1 if new is faster."""
-        return divide_rows(self.base, self.new)
+        return divide_rows(self.base, self.new, self.history)
+
+    @property
+    def spreads(self) -> tuple[FoundSpread, ...]:
+        """How much the runs of each side differ, if the interval covers that: it has one, between two runs."""
+        if self.published is not None or self.in_one_run or self.ratio is None or self.ratio.low is None:
+            return ()
+        (_, base), (_, new) = self.rows
+        return find_run_spreads(base, new, self.history)
+
+    @property
+    def relation(self) -> HostRelation | None:
+        """How the hosts of two measured rows are related; None beside a published row."""
+        return None if self.published is not None else relate_hosts(*(row for _, row in self.rows))
 
     @property
     def verdict(self) -> SpeedOutcome | None:
@@ -214,7 +233,7 @@ class RowRatio:
 
     @property
     def by_round(self) -> bool:
-        """Whether the interval pairs the rounds of one run, rather than being Welch's between two samples."""
+        """Whether the interval pairs the rounds of one run, rather than being one between two samples."""
         if not self.in_one_run:
             return False
         base, new = (row.costs.keys() for _, row in self.rows)

@@ -392,6 +392,8 @@ class Row:
     """The number of runs of the same row that are not shown."""
 
     step_seconds = NamedEstimate()
+    step_seconds_over_runs = NamedEstimate()
+    """The mean step over all runs of the row on its boot; n counts runs. None below five of them."""
     flops_per_second = NamedEstimate()
     images_per_second = NamedEstimate()
     job_seconds = NamedEstimate()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -31,6 +31,7 @@ from cnnbench.analysis.rows import (
     combine_seeds,
     estimate_energy_use,
 )
+from cnnbench.analysis.run_spread import LEAST_HISTORY, estimate_over_runs
 from cnnbench.errors import ComparisonError
 from cnnbench.machine.peaks import theoretical_peak
 from cnnbench.schema import Job, Precision, PublishedRow
@@ -69,7 +70,7 @@ def compute_speedups(
     rows = []
     for members, others in _select_shown([members for _, members in sorted(groups.items())], all_runs):
         row = _divide_by_published(build_row(members, peak_of), published_cpu)
-        rows.append(replace(row, other_runs=others))
+        rows.append(_with_runs(replace(row, other_runs=others), groups))
     products = [build_row(each, peak_of) for each in groups.values() if each[0].job.workload == "gemm"]
     rows = seed_accuracy.add_convergence_doubts(with_ceilings(rows, products))  # products of runs that are hidden too
 
@@ -89,6 +90,20 @@ def compute_speedups(
     cpu_seconds = None if published_cpu is None else published_cpu.job_seconds
     published = tuple(PublishedResult(row, cpu_seconds) for row in dict.fromkeys(published_rows))
     return Comparison(tuple(sorted(divided, key=_order)), published, published_cpu, baseline)
+
+
+def _with_runs(row: Row, groups: Mapping[tuple[str, str, int, str], Sequence[Process]]) -> Row:
+    """Add the mean step over the boot's runs of the row, if it has enough."""
+    place = row.machine.id, row.row_key, row.protocol
+    others = [members for (*key, run), members in groups.items() if (*key,) == place and run != row.run_id]
+    same = [members for members in others if row.boot_id is not None and members[0].run.boot_id == row.boot_id]
+    if row.step_seconds is None or len(same) + 1 < LEAST_HISTORY:
+        return row
+    rows = [
+        each for each in (*map(build_row, same), row) if each.step_seconds and each.software.torch == row.software.torch
+    ]
+    found = estimate_over_runs(rows, [each.step_seconds.value for each in rows if each.step_seconds])
+    return row if found is None else row.with_values(step_seconds_over_runs=found)
 
 
 def _select_shown(groups: Sequence[list[Process]], all_runs: bool) -> Iterator[tuple[list[Process], int]]:

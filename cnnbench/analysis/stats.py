@@ -3,6 +3,9 @@
 The unit of replication is a process, so n is a handful. Times and rates are averaged on the log scale (their geometric
 mean), because their errors are ratios: an interval of A over B is then exactly the inverse of B over A's. With one or
 two processes there is no interval, rather than a wide or a borrowed one.
+
+Such an interval covers the processes of one run. Processes of one run share its minutes, so runs differ by more than
+their intervals say. A ratio between two runs has their spread in its interval too (`ratio_between_runs`).
 """
 
 from __future__ import annotations
@@ -15,6 +18,10 @@ from dataclasses import dataclass
 CONFIDENCE = 0.95
 TWO_SIDED = 0.5 + CONFIDENCE / 2
 """The share of a distribution below the upper end of a two-sided interval with that confidence."""
+COVERS = "95 %, processes of this run"
+"""What an interval between processes of one run covers, wherever one is explained: not the machine's other hours."""
+OVER_RUNS = "95 %, runs of one boot"
+"""What an interval between runs covers."""
 RoundKey = tuple[str, int]
 """A run and one of its rounds."""
 MINIMUM_FOR_INTERVAL = 3
@@ -85,13 +92,58 @@ def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> 
 def welch_half_width(variances: tuple[float, float], sizes: tuple[int, int], share: float = TWO_SIDED) -> float:
     """Compute half of the t-interval of the difference of two means.
 
-    It follows from their variances and the n of each (Satterthwaite).
+    It follows from their variances and the n of each.
     """
-    (a, b), (first, second) = variances, sizes
-    if a + b == 0:
+    return combine_variances(tuple(zip(variances, (n - 1 for n in sizes), strict=True)), share)
+
+
+def combine_variances(parts: Sequence[tuple[float, float]], share: float = TWO_SIDED) -> float:
+    """Compute half of the t-interval of a difference whose variance is the sum of independently estimated parts.
+
+    Each part is a variance and its degrees of freedom; those of the sum are Satterthwaite's (F. E. Satterthwaite,
+    Biometrics Bulletin 2, 1946).
+    """
+    total = math.fsum(variance for variance, _ in parts)
+    if total == 0:
         return 0.0
-    degrees = (a + b) ** 2 / (a**2 / (first - 1) + b**2 / (second - 1))
-    return t_quantile(degrees, share) * math.sqrt(a + b)
+    degrees = total**2 / math.fsum(variance**2 / degrees for variance, degrees in parts)
+    return t_quantile(degrees, share) * math.sqrt(total)
+
+
+@dataclass(frozen=True)
+class RunSpread:
+    """How much runs of one row differ: the variance of the log of a run's time, and its degrees of freedom."""
+
+    variance: float
+    degrees: float
+    with_processes: bool = False
+    """Whether it is the variance of whole runs' means, which holds what their processes add."""
+
+    @property
+    def sd(self) -> float:
+        """The standard deviation: 0.05 is 5 %."""
+        return math.sqrt(self.variance)
+
+
+def ratio_between_runs(
+    numerator: Sequence[float], denominator: Sequence[float], spreads: tuple[RunSpread, RunSpread]
+) -> Estimate:
+    """Divide the geometric means of two runs; the interval covers the processes and how much runs differ.
+
+    `spreads` are of the numerator's run and of the denominator's. Equal ones are one estimate, not two independent
+    ones. The interval is never narrower than that of the processes alone. There is none below n = 3, which is that of
+    the smaller side. docs/studies/compare-verdicts.md has the coverage.
+    """
+    n, difference = min(len(numerator), len(denominator)), mean_log(numerator) - mean_log(denominator)
+    if n < MINIMUM_FOR_INTERVAL:
+        return Estimate(math.exp(difference), None, None, n)
+    first, second = spreads
+    runs = [(2 * first.variance, first.degrees)] if first == second else [(s.variance, s.degrees) for s in spreads]
+    logs = _logs(numerator), _logs(denominator)
+    processes = [(estimate_variance(each) / len(each), len(each) - 1) for each in logs]
+    added = [part for part, spread in zip(processes, spreads, strict=True) if not spread.with_processes]
+    half = max(combine_variances([*runs, *added]), combine_variances(processes))
+    return Estimate(difference, difference - half, difference + half, n).map(math.exp)
 
 
 def ratio(numerator: Mapping[RoundKey, float], denominator: Mapping[RoundKey, float]) -> Estimate:

@@ -87,6 +87,8 @@ class LoadedResults:
     problems: tuple[str, ...]
     name: str = ""
     """The name that the user gave for a side of a comparison."""
+    history: tuple[rows.Row, ...] = ()
+    """For a side: rows of all runs known beside it."""
 
     @property
     def digests(self) -> dict[str, str]:
@@ -98,7 +100,7 @@ class LoadedResults:
         """The rows as one side of a comparison, under the name that the user gave."""
         from cnnbench.analysis.comparison import ComparisonSide
 
-        return ComparisonSide(self.name, self.comparison.rows, self.comparison.published_rows)
+        return ComparisonSide(self.name, self.comparison.rows, self.comparison.published_rows, self.history)
 
     @property
     def processor_cell(self) -> Callable[[rows.Row], Cell]:
@@ -197,7 +199,8 @@ class _UnknownSide(UsageError):
 def load_sides(names: Sequence[str], results: Path | None = None) -> list[LoadedResults]:
     """Load the side that each name means; names are looked up in `results` (None: the default place).
 
-    Raises one UsageError for all names that are unknown, ambiguous or without results, with the names that exist.
+    The first side also has the rows of all runs there and on both sides, which show how much runs differ. Raises one
+    UsageError for all names that are unknown, ambiguous or without results, with the names that exist.
     """
     from cnnbench import store
 
@@ -216,7 +219,20 @@ def load_sides(names: Sequence[str], results: Path | None = None) -> list[Loaded
             complaints.append(str(error))
     if complaints:
         raise UsageError("\n".join((*complaints, *(_list_names(known) if known is not None else ()))))
-    return found
+    place = results or _default_folder()[0]
+    known = known or (store.load_tree([place]) if place.exists() else None)
+    further = known.ledgers if known is not None else ()
+    history = _load_history([*further, *(ledger for side in found for ledger in side.ledgers)])
+    return [replace(side, history=history if side is found[0] else ()) for side in found]
+
+
+def _load_history(ledgers: Iterable[Ledger]) -> tuple[rows.Row, ...]:
+    """Load the rows of every run, each run once."""
+    from cnnbench.analysis import process_table, speedup
+
+    once = {(ledger.header.machine.id, ledger.header.run_id): ledger for ledger in ledgers}
+    processes, _ = process_table.read_processes(tuple(once.values()))
+    return speedup.compute_speedups(processes, all_runs=True).rows
 
 
 def _load_side(name: str, loaded: LoadedLedgers, wanted: Callable[[Job], bool] = lambda job: True) -> LoadedResults:

@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Literal, Unpack
 
 from cnnbench import naming, units
+from cnnbench.analysis import stats
 from cnnbench.analysis.comparison import (
     TOLERANCE,
     ComparisonSide,
@@ -23,9 +24,11 @@ from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.metrics import describe_interval, mark_projected
 from cnnbench.analysis.ratio import ComparedEntry, FieldValue, RowRatio, SideName, group_by
 from cnnbench.analysis.rows import Row
+from cnnbench.analysis.run_spread import LEAST_HISTORY, FoundSpread
 from cnnbench.analysis.stats import Estimate
 from cnnbench.errors import ComparisonError
 from cnnbench.machine_facts import FACTS
+from cnnbench.plain_text import plain
 from cnnbench.report import cells, footnotes, tables
 from cnnbench.report.model import Cell, Report, Table, make_notes
 from cnnbench.report.table_builder import (
@@ -58,6 +61,11 @@ UNPAIRED_REASONS = {
     "no-job-time": "the time of its whole job is not known",
     "no-published-time": "no time was published",
 }
+HOST_TEXTS = {
+    "another boot": "another boot, perhaps another host of the same model",
+    "another host": "another host of the same model",
+}
+"""What is printed beside FASTER and SLOWER if two runs of one model are not known to be of one host."""
 MOST_WORKS = 12
 """Works of a side that an error lists before it counts the rest."""
 _PLACE = ("processor", "device", "threads", "allocator", "machine_id", "run_id", "torch", "year", "source")
@@ -204,7 +212,22 @@ def _verdict(pair: RowRatio) -> Cell:
         details = (", ".join(f"{side}: {next(iter(row.outcomes), 'no time')}" for side, row in failed),)
     elif pair.ratio.low is None:
         details = (f"only n={pair.ratio.n}",)
-    return Cell(pair.verdict or units.NOT_AVAILABLE, {"verdict": pair.verdict, "tolerance": pair.tolerance}, details)
+    elif pair.verdict in ("FASTER", "SLOWER"):
+        details = tuple(filter(None, (describe_hosts(pair),)))
+    values = {"verdict": pair.verdict, "tolerance": pair.tolerance, "host_relation": pair.relation}
+    return Cell(pair.verdict or units.NOT_AVAILABLE, values, details)
+
+
+def describe_hosts(pair: RowRatio) -> str:
+    """Describe how the hosts of two runs of one model are related; empty if both are known to be one, or of two models."""
+    if pair.relation in ("another boot", "another host"):
+        return HOST_TEXTS[pair.relation]
+    if pair.relation != "unknown":
+        return ""
+    base, new = (row.machine for _, row in pair.rows)
+    kernels = [plain(base.kernel), *([] if new.kernel == base.kernel else [plain(new.kernel)])]
+    sizes = dict.fromkeys(f"{units.count(each.memory_bytes)} B" for each in (base, new))
+    return f"host unknown: kernel{'s'[: len(kernels) - 1]} {' and '.join(kernels)}, memory {' and '.join(sizes)}"
 
 
 def _accuracy(side: SideName, pair: RowRatio) -> Cell:
@@ -293,7 +316,9 @@ def _summary(found: RatioSummary) -> str:
 def _end(pair: RowRatio) -> str:
     ratio = pair.ratio.value if pair.ratio else None
     versus = f" against {_where(pair.base)}" if pair.published or pair.fastest_of_each else ""
-    return f"{units.ratio(ratio)} {pair.verdict}, {_short(pair.row)} on {_where(pair.new)}{versus}"
+    hosts = describe_hosts(pair) if pair.verdict in ("FASTER", "SLOWER") else ""
+    where = f"{_short(pair.row)} on {_where(pair.new)}{versus}"
+    return f"{units.ratio(ratio)} {pair.verdict}{hosts and f' ({hosts})'}, {where}"
 
 
 def _warnings(found: SideComparison, sides: Sequence[tuple[SideName, Row]]) -> Iterator[str]:
@@ -326,10 +351,12 @@ def _comparability(pairs: Sequence[RowRatio]) -> Iterator[str]:
     """
     if any(len(pair.rows) == 2 and not pair.in_one_run for pair in pairs):
         yield (
-            "base and new were measured in different runs, not interleaved: the interval does not include drift of the machine "
-            "between them (medians of the same step move by 30 % within minutes on a noisy machine). Only a paired check "
-            "can prove a regression."
+            "base and new were measured in different runs, not interleaved: the interval includes how much runs differ as far as "
+            "it is known. Only a paired check (cnnbench check) can prove a regression."
         )
+    hosts = ((describe_hosts(pair), _short(pair.row)) for pair in pairs if not pair.in_one_run)
+    for text, names in footnotes.name_each(each for each in hosts if each[0]):
+        yield f"Runs of base and new: {text} ({names})."
     differing = group_by(
         ((each, _short(pair.row)) for pair in pairs for each in pair.differences if each.field in DIFFERENCE_TEXTS),
         itemgetter(0),
@@ -383,14 +410,38 @@ def _rules(found: SideComparison) -> Iterator[str]:
     )
     known = [pair for pair in found.pairs if pair.ratio and pair.ratio.low is not None]
     if known:
-        how = "" if all(pair.published for pair in known) else ": paired by round within one run, else Welch's"
-        yield f"Intervals: 95 %, Student's t between fresh processes (n), on logs{how}."
+        between = any(pair.spreads for pair in known)
+        how = "paired by round within one run" * any(pair.in_one_run for pair in known)
+        covers = "processes of each run, and how much runs differ" if between else stats.COVERS.partition(", ")[2]
+        yield (
+            f"Intervals: 95 %, {covers}: Student's t between fresh processes (n), on logs{how and f', {how}'}. "
+            "docs/studies/compare-verdicts.md has their coverage."
+        )
+        yield from _explain_spreads(known)
     by_chance = [pair for pair in known if not pair.published]
     if by_chance:
         yield (
             f"By chance, of {len(by_chance)} interval{'' if len(by_chance) == 1 else 's'} at 95 %, about "
             f"{len(by_chance) / 40:.2g} read FASTER and as many SLOWER even if nothing changed."
         )
+
+
+def _explain_spreads(pairs: Sequence[RowRatio]) -> Iterator[str]:
+    """Write where the spread of runs in the intervals is from, each once with the rows that have it."""
+    found = [(each, _short(pair.row)) for pair in pairs for each in pair.spreads]
+    for text, names in footnotes.name_each((_describe_spread(each), name) for each, name in found):
+        yield f"Spread of runs: {text} ({names})."
+
+
+def _describe_spread(found: FoundSpread) -> str:
+    spread = f"SD {units.percent(found.spread.sd, 1)}"
+    if found.source == "prior":
+        return (
+            f"{spread}, a prior for {found.kind} with {found.spread.degrees:g} degrees of freedom, for want of "
+            f"{LEAST_HISTORY} other runs of the row"
+        )
+    where = "of this boot" if found.source == "boot" else "of other boots of the model"
+    return f"{spread} of the means of {found.runs} other runs {where}"
 
 
 def _format_value(value: FieldValue) -> str:

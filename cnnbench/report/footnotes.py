@@ -14,7 +14,7 @@ from cnnbench.analysis.metrics import job_flops, name_baseline, pretraining_flop
 from cnnbench.analysis.ratio import GroupKey, PublishedResult, group_by
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.speedup import Comparison
-from cnnbench.analysis.stats import MINIMUM_FOR_MEDIAN
+from cnnbench.analysis.stats import COVERS, MINIMUM_FOR_MEDIAN, OVER_RUNS
 from cnnbench.plain_text import plain
 from cnnbench.report.model import Note, NoteKind, make_notes
 from cnnbench.schema import PROTOCOL, Job
@@ -151,7 +151,17 @@ def _write_rules(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
         if row.peak_flops_per_second is not None and row.peak_origin is not None:
             yield f"Theoretical, {_name(row)} {row.job.precision}: {plain(row.peak_origin)}."
     if any(row.ok >= 3 for row in rows):
-        yield "Intervals: 95 %, Student's t between fresh processes (n), on logs for times and ratios; all in json, csv."
+        yield (
+            f"Intervals: {COVERS}; Student's t between fresh processes (n), on logs for times and ratios; all in json, csv. They "
+            "do not cover other hours or hosts; a ratio of two runs also covers how much runs differ."
+        )
+    for row in rows:
+        if (over := row.step_seconds_over_runs) is not None:
+            ends = units.span(over.low or 0.0, over.high or 0.0, units.short_seconds)
+            yield (
+                f"{naming.short_name(row.job, size=True, batch=True)} on {_name(row)}, one step over {over.n} runs of its boot: "
+                f"{units.short_seconds(over.value)} ({ends}; {OVER_RUNS})."
+            )
     if any(row.accuracy and row.ok == 1 for row in training):
         yield "Accuracy of one process: Wilson's interval, for the choice of test images alone."
 

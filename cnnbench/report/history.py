@@ -14,7 +14,8 @@ from typing import Any
 from cnnbench import naming, units
 from cnnbench.analysis.history import Point, Series
 from cnnbench.analysis.ratio import FieldDifference, group_by
-from cnnbench.analysis.stats import LEAST_RUNS, Estimate, compare_with_prediction, geometric
+from cnnbench.analysis.run_spread import LEAST_HISTORY
+from cnnbench.analysis.stats import COVERS, LEAST_RUNS, OVER_RUNS, Estimate, compare_with_prediction, geometric
 from cnnbench.plain_text import plain
 from cnnbench.regression.decision import STEP_METRIC
 from cnnbench.regression.saved_baseline import BaselineRow, NamedRun, SavedBaseline
@@ -72,8 +73,9 @@ def build(found: Sequence[Series], problems: Iterable[str]) -> Report:
     if judged:
         summary += f"; {outside} of {judged} times outside the prediction from earlier runs, 5 % are expected by chance"
     rules = (
-        "A change is this run's step over the last one's, above 0 slower, with Welch's 95 % interval between processes; it "
-        "does not account for the machine's drift from one run to the next, which `cnnbench check` cancels.",
+        f"Below a step: its interval ({COVERS}) and n. A change is this run's step over the last one's, above 0 slower; its 95 % "
+        "interval also covers how much runs differ. `cnnbench check` cancels the machine's drift.",
+        f"Over runs: the mean of all runs of the boot so far and its interval ({OVER_RUNS}), from {LEAST_HISTORY} runs on.",
         f"Predicted: the range of 95 % of next runs, from {LEAST_RUNS} earlier runs on under the same conditions (Student's t "
         "on logs, n counts runs).",
     )
@@ -102,6 +104,14 @@ def _format_value(value: object) -> str:
 def _describe_estimate(found: Estimate, span: Callable[[float, float], str]) -> tuple[str, ...]:
     ends = () if found.low is None or found.high is None else (span(found.low, found.high),)
     return (*ends, f"n={found.n}")
+
+
+def _describe_runs(point: Point) -> tuple[str, ...]:
+    """Give the mean over this boot's runs with its interval, from five runs on."""
+    found = point.over_runs
+    if found is None or found.low is None or found.high is None:
+        return ()
+    return (f"over runs {cells.step_text(found.value)}, {cells.step_span(found.low, found.high)}", f"{found.n} runs")
 
 
 def signed_percent(ratio: float) -> str:
@@ -149,7 +159,13 @@ HISTORY = TableSpec[Point](
             cells.step_text,
             name="median_step_seconds",
             estimated=True,
-            details=lambda point: _describe_estimate(point.step, cells.step_span),
+            details=lambda point: (*_describe_estimate(point.step, cells.step_span), *_describe_runs(point)),
+            further={
+                "boot_step_seconds": "over_runs.value",
+                "boot_step_seconds_low": "over_runs.low",
+                "boot_step_seconds_high": "over_runs.high",
+                "boot_runs": "over_runs.n",
+            },
         ),
         figure(
             "change",

@@ -15,6 +15,7 @@ from cnnbench.analysis.metrics import get_metric, mark_projected, name_baseline
 from cnnbench.analysis.ratio import PublishedResult, group_by
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.speedup import Comparison
+from cnnbench.analysis.stats import COVERS
 from cnnbench.report import cells, footnotes, sections, tables
 from cnnbench.report.arrangement import arrange_tables, select_columns
 from cnnbench.report.escaping import plain
@@ -230,7 +231,7 @@ def _write_rules(rows: Sequence[Row]) -> Iterator[str]:
     timed = [row for row in rows if row.job_seconds]
     projected = "; ~ is projected from timed steps" if any(map(mark_projected, timed)) else ""
     if any(row.ok >= 3 for row in rows):
-        yield f"Below a figure: 95 % interval between n fresh processes{projected}."
+        yield f"Below a figure: its interval ({COVERS}) and n fresh processes{projected}."
     elif projected:
         yield "~ is projected from timed steps."
     divided = [row for row in rows if row.speedup and not row.speedup.is_baseline]

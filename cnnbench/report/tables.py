@@ -15,6 +15,7 @@ from cnnbench import naming, units
 from cnnbench.analysis.ratio import PublishedResult, compare_copies, find_ladders, find_scaling_sets
 from cnnbench.analysis.rows import Row, SeedResult
 from cnnbench.analysis.speedup import Comparison
+from cnnbench.analysis.stats import COVERS
 from cnnbench.plain_text import plain
 from cnnbench.report import cells, footnotes
 from cnnbench.report.arrangement import arrange_tables
@@ -101,7 +102,7 @@ FIRST_SCREEN = TableSpec[Row](
         *(metric_column(name, 1) for name in ("job_seconds", "speedup", "speedup_over_reference", "flops_per_second")),
         ColumnSpec("memory", "memory", 1, _memory),
     ),
-    "~ is projected from timed steps; in brackets 95 % intervals between n fresh processes; published rows as printed, the job "
+    f"~ is projected from timed steps; in brackets intervals ({COVERS}) and n; published rows as printed, the job "
     "they timed is assumed; memory is the most that the process held while training, and on a GPU its allocator",
 )
 """The lecture's table for a page that says more below: six columns, and at most six rows, see `build_first_screen`."""

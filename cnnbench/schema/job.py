@@ -209,6 +209,11 @@ class Job(Frozen):
         return _canonical(self, "draw")
 
     @property
+    def step_key(self) -> str:
+        """What a step computes and where, however long and by which clock it is timed."""
+        return _canonical(self, "clock", "draw")
+
+    @property
     def target_text(self) -> str:
         """The share to reach, as it was chosen: `99 %`."""
         return units.exact_percent(self.target or 0.0)

@@ -44,7 +44,7 @@ def _flops_rate(view: PageView, row: RawRow) -> DerivedFigure:
 def _share_of_ceiling(view: PageView, row: RawRow) -> DerivedFigure:
     """Divide the row's FLOP/s per device by those of its matrix product."""
     product = known(view.ceiling(row))
-    found = intervals.ratio(product.step_costs, row.step_costs)
+    found = _divide(product, row, product.step_costs, row.step_costs)
     if found.low is None:  # too few of a side for an interval: the means alone
         ours, theirs = (geometric(each.step_costs.values()) for each in (row, product))
         found = DerivedFigure(theirs.value / ours.value, n=min(len(row.step_costs), len(product.step_costs)))
@@ -125,7 +125,17 @@ def _exchange(view: PageView, row: RawRow) -> DerivedFigure:
 
 
 def _divide_costs(base: RawRow | None, row: RawRow) -> DerivedFigure:
-    return intervals.ratio(known(base).costs, row.costs)
+    return _divide(known(base), row, known(base).costs, row.costs)
+
+
+def _divide(base: RawRow, own: RawRow, above: intervals.Cost, below: intervals.Cost) -> DerivedFigure:
+    """Divide the costs of two rows: paired within one run, otherwise with how much runs differ in the interval."""
+    first, second = base.header, own.header
+    if (first.run_id, first.machine.id) == (second.run_id, second.machine.id):
+        return intervals.ratio(above, below)
+    one_boot = first.boot_id is not None and (first.boot_id, first.machine) == (second.boot_id, second.machine)
+    products = base.job.workload == "gemm", own.job.workload == "gemm"
+    return intervals.ratio_of_runs(above, below, products, one_boot)
 
 
 def _scaled(view: PageView, row: RawRow) -> DerivedFigure:

@@ -14,6 +14,9 @@ from scipy.special import ndtri, stdtrit
 T = TypeVar("T")
 Cost = Mapping[tuple[str, int], float]
 """Seconds of the same work by run and round."""
+RUN_SPREADS = {(False, True): (0.02, 8), (False, False): (0.06, 6), (True, True): (0.105, 5), (True, False): (0.155, 5)}
+"""How much runs differ, by whether the work is a matrix product and whether both are of one boot: SD of the log and degrees
+of freedom, as in docs/studies/compare-verdicts.md."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,26 @@ def ratio(base: Cost, own: Cost) -> DerivedFigure:
     middle = statistics.fmean(first) - statistics.fmean(second)
     found = DerivedFigure(middle, n=n) if n < 3 else _with_interval(middle, *welch(first, second), n)
     return found.changed(math.exp)
+
+
+def ratio_of_runs(base: Cost, own: Cost, products: tuple[bool, bool], one_boot: bool) -> DerivedFigure:
+    """Divide the means of two runs; the interval covers processes and runs, and at least the processes alone.
+
+    `products` says of each side whether it is a matrix product. Two sides of one kind share their estimate.
+    """
+    first, second = ([math.log(value) for value in costs.values()] for costs in (base, own))
+    n, middle = min(len(first), len(second)), statistics.fmean(first) - statistics.fmean(second)
+    if n < 3:
+        return DerivedFigure(math.exp(middle), n=n)
+    processes = [(variance(side) / len(side), len(side) - 1) for side in (first, second)]
+    sides = [RUN_SPREADS[product, one_boot] for product in products]
+    runs = [(2 * sides[0][0] ** 2, sides[0][1])] if products[0] == products[1] else [(sd**2, df) for sd, df in sides]
+    halves = []
+    for parts in (processes + runs, processes):
+        error, weights = sum(part for part, _ in parts), sum(part**2 / df for part, df in parts)
+        halves.append(float(stdtrit(error**2 / weights, 0.975)) * math.sqrt(error) if error else 0.0)
+    half = max(halves)
+    return DerivedFigure(middle, middle - half, middle + half, n).changed(math.exp)
 
 
 def wilson(correct: int, images: int) -> DerivedFigure:

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Sequence
 
 from cnnbench.analysis.history import Series
+from cnnbench.analysis.stats import COVERS
 from cnnbench.report import cells
 from cnnbench.report import history as words
 from cnnbench.report.charts import theme
@@ -179,6 +180,6 @@ HISTORY = ChartSpec(
     key="history",
     title="Step time over recorded runs",
     alt="{title}. {panels}.",
-    caption="Bars: 95 % interval between processes, from three on. Band: 95 % of next runs, from eight runs before it on.",
+    caption=f"Bars: {COVERS}, from three on. Band: 95 % of next runs, from eight runs before it on.",
     draw=_draw,
 )

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from cnnbench.analysis.rows import Row
+from cnnbench.analysis.stats import COVERS
 from cnnbench.plain_text import plain
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import ChartData, label_rows, list_numbers, list_values
@@ -97,7 +98,7 @@ def count_processes(name: str) -> TooltipField:
 
 def list_estimate(name: str, title: str, number: str) -> Tooltip:
     """List an estimate's fields in a tooltip: the figure, its interval, its n."""
-    low, high = TooltipField(f"{name}_low", "95 % from", number), TooltipField(f"{name}_high", "to", number)
+    low, high = TooltipField(f"{name}_low", f"{COVERS}, from", number), TooltipField(f"{name}_high", "to", number)
     return TooltipField(name, title, number), low, high, count_processes(name)
 
 

@@ -13,7 +13,7 @@ from cnnbench.analysis.ceiling import bytes_per_step
 from cnnbench.analysis.metrics import find_workload, name_baseline, step_flops
 from cnnbench.analysis.ratio import PublishedResult, group_by
 from cnnbench.analysis.rows import Row
-from cnnbench.analysis.stats import Estimate
+from cnnbench.analysis.stats import COVERS, Estimate
 from cnnbench.report import cells
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import (
@@ -345,7 +345,7 @@ CHARTS = (
         section="lecture",
         title="Speed-up over the {processor} of {year}, the same training job",
         caption="Times the speed of the {processor} (its published {seconds} s; the job is assumed, since the source does not "
-        "say what was timed). Bars: 95 % interval between fresh processes, from three on.",
+        f"say what was timed). Bars: {COVERS}, from three on.",
         select=_select_over_published,
     ),
     ChartSpec(
@@ -380,7 +380,8 @@ CHARTS = (
         key="speedup-cpu",
         section="training",
         title="Speed-up over {baseline}",
-        caption="Same work, over the fastest {whom} ({names}). Bars: 95 % interval between processes.",
+        caption="Same work, over the fastest {whom} ({names}). Bars: "
+        f"{COVERS}; of a baseline in another run also how much runs differ.",
         select=_select_over_cpu,
     ),
     ChartSpec(

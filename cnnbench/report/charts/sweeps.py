@@ -11,6 +11,7 @@ from typing import Any
 from cnnbench import naming, units
 from cnnbench.analysis.ratio import ScalingSet, count_processors, find_scaling_sets, group_by
 from cnnbench.analysis.rows import Row
+from cnnbench.analysis.stats import COVERS
 from cnnbench.report import cells
 from cnnbench.report.charts.chart_data import (
     ChartData,
@@ -35,7 +36,7 @@ from cnnbench.report.model import Datum
 from cnnbench.schema.job import plain_values
 
 MOST_SERIES = 6
-BARS_TEXT = " Bars: 95 % interval between processes, from three on."
+BARS_TEXT = f" Bars: {COVERS}, from three on."
 
 
 def _group_rows(rows: Sequence[Row], equal: Mapping[str, Any]) -> list[list[Row]]:
