@@ -29,8 +29,8 @@ RELATION_WORDS: Mapping[HostRelation, str] = {
 """What is printed beside two values that are compared; empty for one host, and for another machine, which is named by its id."""
 
 
-class Measured(Protocol):
-    """What a row of results knows of where it was measured."""
+class MeasuredPlace(Protocol):
+    """What a row or a header knows of where it was measured."""
 
     @property
     def run_id(self) -> str:
@@ -49,7 +49,7 @@ class Measured(Protocol):
         """The fingerprint; its id names the model."""
 
 
-def relate_hosts(base: Measured, new: Measured) -> HostRelation:
+def relate_hosts(base: MeasuredPlace, new: MeasuredPlace) -> HostRelation:
     """Find out how the hosts of two runs are related."""
     if base.machine.id != new.machine.id:
         return "another model"
@@ -64,7 +64,7 @@ def relate_hosts(base: Measured, new: Measured) -> HostRelation:
     return "unknown" if same and None in (base.boot_id, new.boot_id) else "another boot"
 
 
-def relate_all(bases: Iterable[Measured], new: Measured) -> HostRelation:
+def relate_all(bases: Iterable[MeasuredPlace], new: MeasuredPlace) -> HostRelation:
     """Find out how the host of a run is related to the farthest of others; `one run` without others."""
     order = get_args(HostRelation)
     return max((relate_hosts(base, new) for base in bases), key=order.index, default="one run")
@@ -97,12 +97,12 @@ BOOT_DIGITS, HOST_DIGITS = 8, 4
 """Digits of ids that a label shows; the table of boots and the raw values have all."""
 
 
-def identify_boot(run: Measured) -> Boot:
+def identify_boot(run: MeasuredPlace) -> Boot:
     """Identify the boot in which something was measured."""
     return Boot(run.machine.id, run.boot_id, run.host_id, run.machine.kernel, run.machine.memory_bytes)
 
 
-def find_mixed_models(runs: Iterable[Measured]) -> frozenset[str]:
+def find_mixed_models(runs: Iterable[MeasuredPlace]) -> frozenset[str]:
     """Find the machine ids under which there are several boots, so that rows must name theirs."""
     models = [boot.machine_id for boot in {identify_boot(run) for run in runs}]
     return frozenset(model for model in models if models.count(model) > 1)

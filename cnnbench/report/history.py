@@ -77,14 +77,14 @@ def build(found: Sequence[Series], problems: Iterable[str]) -> Report:
     summary = f"{len(runs)} run{'' if len(runs) == 1 else 's'}, {len(found)} row{'' if len(found) == 1 else 's'}"
     if judged:
         summary += f"; {outside} of {judged} times outside the prediction from earlier runs, 5 % are expected by chance"
-    rules = (
+    rules = [
         "A change is this run's step over the last one's, above 0 slower, with Welch's 95 % interval between processes; it "
         "does not account for the machine's drift from one run to the next, which `cnnbench check` cancels.",
         f"Predicted: the range of 95 % of next runs, from {LEAST_RUNS} earlier runs on under the same conditions (Student's t "
         "on logs, n counts runs).",
-    )
+    ]
     if any(point.several_boots for point in points):
-        rules = (*rules, OTHER_BOOTS)
+        rules.append(OTHER_BOOTS)
     notes = (Note("summary", f"{summary}."), *make_notes("rule", rules))
     return Report((table,), (*notes, *make_notes("problem", map(plain, problems))))
 
