@@ -192,6 +192,15 @@ def announce_machine(machine: Machine) -> str:
     return f"{machine.id}: {machine.cpu_name}, {machine.cores_allowed} cores allowed"
 
 
+def describe_boot(machine: Machine, boot_id: str | None, host_id: str | None) -> str:
+    """Describe a boot and its host by every fact about them: `boot 0d9c5a54-..., host unknown, kernel 6.1, memory ...`."""
+    host = Host(machine, _NO_SOFTWARE, None, boot_id, host_id)
+    return ", ".join(f"{fact.words} {fact.describe(host)}" for fact in list_facts("boot"))
+
+
+_NO_SOFTWARE = Software(cnnbench="", python="", torch="", torch_build="", numpy="")
+
+
 def announce_software(software: Software) -> str:
     """Describe the software before something is measured with it."""
     return f"torch {software.torch_text}, Python {software.python}"

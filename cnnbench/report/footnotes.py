@@ -16,7 +16,7 @@ from cnnbench.analysis.rows import Row
 from cnnbench.analysis.same_host import RELATION_WORDS
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import MINIMUM_FOR_MEDIAN
-from cnnbench.machine_facts import Host, list_facts
+from cnnbench.machine_facts import describe_boot
 from cnnbench.plain_text import plain
 from cnnbench.report.model import Note, NoteKind, make_notes
 from cnnbench.schema import PROTOCOL, Job
@@ -243,12 +243,6 @@ def build_problem_notes(problems: Iterable[str]) -> tuple[Note, ...]:
     return make_notes("problem", (*map(plain, own[:MOST_PROBLEMS]), *last))
 
 
-def describe_boot(row: Row) -> str:
-    """Describe the boot and the host of a row's run by every fact about them."""
-    host = Host(row.machine, row.software, row.device, row.boot_id, row.host_id)
-    return plain(", ".join(f"{fact.words} {fact.describe(host)}" for fact in list_facts("boot")))
-
-
 def build_conditions(
     rows: Sequence[Row], remedy: str = "", problems: Iterable[str] = (), digests: Mapping[str, str] | None = None
 ) -> Iterator[Note]:
@@ -261,8 +255,9 @@ def build_conditions(
         software, machine = row.software, row.machine
         commit = "" if software.git_commit is None else f" at {software.git_commit[:10]}"
         dirty = " with local changes" if software.git_dirty else ""
+        boot = plain(describe_boot(machine, row.boot_id, row.host_id))
         text = (
-            f"Run {plain(row.run_id)} on {plain(machine.id)} ({describe_boot(row)}): {machine.cores_allowed} of "
+            f"Run {plain(row.run_id)} on {plain(machine.id)} ({boot}): {machine.cores_allowed} of "
             f"{machine.cores_logical} cores allowed, torch {plain(software.torch)} ({plain(software.torch_build)}), "
             f"Python {plain(software.python)}, "
             f"cnnbench {plain(software.cnnbench)}{commit}{dirty}."

@@ -315,10 +315,10 @@ class PageView:
         return {row.mark: row for row in self.rows}
 
     @cached_property
-    def boots(self) -> dict[tuple[str, object], list[RunHeader]]:
+    def boots(self) -> Mapping[tuple[str, object], list[RunHeader]]:
         """The headers of the shown runs by machine id and boot, in the order in which the table of boots has them."""
         headers = {(row.header.machine.id, row.header.created_at, row.header.run_id): row.header for row in self.shown}
-        found = defaultdict(list)
+        found: dict[tuple[str, object], list[RunHeader]] = defaultdict(list)
         for _, header in sorted(headers.items()):
             found[header.machine.id, read_boot(header)].append(header)
         return found
