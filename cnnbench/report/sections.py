@@ -418,7 +418,7 @@ def build_machine_table(rows: Sequence[Row]) -> Table | None:
 def build_boot_table(rows: Sequence[Row]) -> Table | None:
     """Build the table of boots and hosts, a group per machine id and a line per boot, oldest first; None without rows.
 
-    An id names a model, so several hosts may share it. Runs without a boot id are told apart by kernel and memory alone.
+    An id names a model, so several hosts may share it. Runs without a boot id differ by kernel and memory alone.
     """
     boots = group_by(sorted(rows, key=attrgetter("machine.id", "created_at", "run_id")), identify_boot)
     groups = group_by(boots.values(), lambda own: own[0].machine.id)

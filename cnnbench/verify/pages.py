@@ -171,7 +171,7 @@ TABLES: Mapping[str, ExpectedTable] = {
 NOTED = {"lecture", "training", "resources", "bounds", "gemm"}
 """Tables whose lines print all notes of their rows."""
 ELSEWHERE = "perhaps another host of the same model"
-"""Words beside a speed-up over a run of a boot that is not known to be the row's own."""
+"""Words beside a speed-up whose baseline ran in a boot that is not known to be the row's own."""
 ABSENT = "no GEMM of the same device, precision, threads and allocator in this run"
 
 
@@ -377,7 +377,7 @@ def _find_boot_errors(view: PageView, table: PageValues) -> Iterator[str]:
             printed.append((to_page_text(group["title"]), texts, stored))
     for line in printed:
         if line not in wanted:
-            yield f"{line[0]}: {' | '.join(line[1])!r} is no boot of the records"
+            yield f"{line[0]}: {' | '.join(line[1])!r} is not among the boots of the records"
     for line in wanted:
         if printed.count(line) != 1:
             yield f"{line[0]}: {' | '.join(line[1])!r} is {printed.count(line)} times there"
