@@ -13,11 +13,16 @@ import one_model
 import pytest
 from click.testing import CliRunner
 from report_builders import REFERENCES
+from run_builders import held, saved
 
 from cnnbench.analysis import history, process_table
 from cnnbench.analysis.same_host import Boot, find_mixed_models, relate_all, relate_hosts
+from cnnbench.cli import measure
 from cnnbench.cli.audit import Rendered
 from cnnbench.cli.main import cli
+from cnnbench.devices.nvml import NvmlResult
+from cnnbench.machine.inventory import Inventory
+from cnnbench.report.history import build_judgement
 from cnnbench.verify.audit import audit
 
 PERHAPS = "another boot, perhaps another host of the same model"
@@ -98,8 +103,15 @@ def test_a_headline_over_a_run_of_another_boot_says_so(results: Path) -> None:
     assert PERHAPS in json.dumps(claim, ensure_ascii=False)
 
 
+@pytest.mark.slow("draws the charts of a page")
+def test_the_audit_agrees_with_a_page_in_html(results: Path, tmp_path: Path) -> None:
+    call("report", results, "-o", tmp_path / "page.html")
+    assert one_model.LABELS[3] in (tmp_path / "page.html").read_text()
+    assert list(audit([results, tmp_path], REFERENCES, Rendered).disagreements) == []
+
+
 def test_a_page_has_a_table_of_boots_and_the_audit_agrees(results: Path, tmp_path: Path) -> None:
-    for name in ("page.md", "page.html", "page.csv", "page.json"):
+    for name in ("page.md", "page.csv", "page.json"):
         call("report", results, "-o", tmp_path / name)
     text = (tmp_path / "page.md").read_text().replace("\\", "")
     for number, (boot, host, runs) in enumerate(zip(one_model.BOOTS, (0, 0, 1), (1, 1, 2), strict=True)):
@@ -174,3 +186,36 @@ def test_a_comparison_is_given_the_ids_of_both_sides(repeated: Path) -> None:
     text = call("compare", *paths, "--format", "json")
     for known in (*one_model.BOOTS[1:], *one_model.HOSTS):
         assert known in text
+
+
+def test_a_folder_of_two_hosts_of_one_model_is_no_single_node(repeated: Path, tmp_path: Path) -> None:
+    """Two paths make a node of each; the first has the runs of both hosts."""
+    b.write(tmp_path / "other", one_model.run(9, 0.02, b.cnn_job(), 2, 1))
+    said = flat(call("cluster", "report", repeated, tmp_path / "other"))
+    assert "results: runs of 2 machines are there and count as one node" in said
+
+
+def test_a_run_judged_by_a_baseline_of_other_boots_says_so() -> None:
+    """The sentence is there whatever the verdict, and absent within one boot."""
+    runs = [one_model.run(n, 0.01 + n / 1e5, b.cnn_job(), 0, 0) for n in range(1, 5)]
+    other = one_model.run(5, 0.02, b.cnn_job(), 1, 0)
+    warnings = [
+        [note.text for note in build_judgement(held(saved(runs[:3]), run), ()).notes if note.kind == "warning"]
+        for run in (runs[3], other)
+    ]
+    assert not any("the host's" in text for text in warnings[0])
+    assert any(PERHAPS in text and text.endswith("A difference in time is perhaps the host's.") for text in warnings[1])
+
+
+def test_doctor_and_devices_print_the_boot_and_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, value in (
+        ("fingerprint", "boot_id", one_model.BOOTS[0]),
+        ("host_identity", "host_id", one_model.HOSTS[0]),
+    ):
+        monkeypatch.setattr(f"cnnbench.machine.{module}.{name}", lambda value=value: value)
+    here = Inventory(b.machine(), b.software(), NvmlResult(), ())
+    monkeypatch.setattr(measure, "find_inventory", lambda: here)
+    for command in ("doctor", "devices"):
+        assert f"boot {one_model.BOOTS[0]}, host {one_model.HOSTS[0]}, kernel " in flat(call(command)), command
+    found = json.loads(call("devices", "--json"))
+    assert (found["boot_id"], found["host_id"]) == (one_model.BOOTS[0], one_model.HOSTS[0])
