@@ -135,7 +135,9 @@ def _find_other_torch(row: Row) -> list[tuple[str, str]]:
 
 def describe_other_host(row: Row) -> list[str]:
     """Say how the baseline's host is related to the row's; empty if it is the row's own, or another machine was asked for."""
-    return [] if row.speedup is None else list(filter(None, (RELATION_WORDS[row.speedup.baseline_host],)))
+    if row.speedup is None or row.job.workload == "gemm":  # no table prints the speed-up of a product
+        return []
+    return list(filter(None, (RELATION_WORDS[row.speedup.baseline_host],)))
 
 
 def _write_rules(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:

@@ -434,7 +434,9 @@ def _describe_fact(fact: Fact, own: Sequence[Row]) -> Cell:
 def _list_runs(own: Sequence[Row]) -> Cell:
     """Count the runs of a boot and name them."""
     runs = list(dict.fromkeys(row.run_id for row in own))
-    return Cell(units.count(len(runs)), {"runs": len(runs)}, (plain(footnotes.join_names(runs, separator=", ")),))
+    return Cell(
+        units.count(len(runs)), {"runs": len(runs)}, (plain(footnotes.join_names(runs, most=8, separator=", ")),)
+    )
 
 
 BOOTS = TableSpec[Sequence[Row]](

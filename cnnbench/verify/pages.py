@@ -365,9 +365,9 @@ def _find_boot_errors(view: PageView, table: PageValues) -> Iterator[str]:
     for (machine_id, _), headers in view.boots.items():
         known = dict(zip(names, read_boot(headers[0]), strict=True))
         runs = [header.run_id for header in headers]
-        more = f" and {len(runs) - 4} more" if len(runs) > 4 else ""
+        more = f" and {len(runs) - 8} more" if len(runs) > 8 else ""
         texts = [str(known[name] or "unknown") for name in names[:3]] + [f"{known['memory_bytes']:,} bytes"]
-        texts.append(formats.with_details(f"{len(runs):,}", [", ".join(runs[:4]) + more]))
+        texts.append(formats.with_details(f"{len(runs):,}", [", ".join(runs[:8]) + more]))
         wanted.append((to_page_text(machine_id), [*map(to_page_text, texts)], known | {"runs": len(runs)}))
     printed = []
     for group in table["groups"]:
