@@ -184,8 +184,9 @@ def test_a_comparison_is_given_the_ids_of_both_sides(repeated: Path) -> None:
     """How the two are related is `relate_hosts`; the raw values of both sides are in the file."""
     paths = [repeated / b.MACHINE_ID / f"2026030{day}T120000Z-000{day}.jsonl" for day in (3, 4)]
     text = call("compare", *paths, "--format", "json")
-    for known in (*one_model.BOOTS[1:], *one_model.HOSTS):
-        assert known in text
+    (row,) = json.loads(text)["tables"][0]["rows"]
+    for name, known in (("boot_id", one_model.BOOTS[1:]), ("host_id", one_model.HOSTS), ("kernel", one_model.KERNELS)):
+        assert (row[f"base_{name}"], row[f"new_{name}"]) == tuple(known)
 
 
 def test_a_folder_of_two_hosts_of_one_model_is_no_single_node(repeated: Path, tmp_path: Path) -> None:

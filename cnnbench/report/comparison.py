@@ -60,7 +60,8 @@ UNPAIRED_REASONS = {
 }
 MOST_WORKS = 12
 """Works of a side that an error lists before it counts the rest."""
-_PLACE = ("processor", "device", "threads", "allocator", "machine_id", "run_id", "torch", "year", "source")
+_HOST = ("machine_id", "boot_id", "host_id", "kernel")
+_PLACE = ("processor", "device", "threads", "allocator", *_HOST, "run_id", "torch", "year", "source")
 """Fields that identify the place of an entry; the other fields identify the work, which both sides share."""
 
 
