@@ -335,7 +335,7 @@ def list_warnings(named: NodeNames) -> list[str]:
     warnings = [f"{named.unnamed} runs belong to no fleet: each counts as a separate node"] if named.unnamed else []
     remedy = "if it holds several hosts, give the folder of each"
     for name, own in sorted(named.hosts.items()):
-        # Hosts of one model share a machine's id; different identities are different hosts.
+        # Hosts of one model have the same machine id; different identities are different hosts.
         machines = {ledger.header.machine.id for ledger in own}
         hosts = {ledger.header.host_id for ledger in own} - {None}
         many = max(len(machines), len(hosts))
