@@ -35,9 +35,10 @@ CPU).
 """
 
 
-FactUse = Literal["table", "condition", "info"]
-"""Where a fact is used: in the table of machines; as a condition that must be equal for two runs to be one sample; and
-in `machine_info`, if it is equal in every run on the machine.
+FactUse = Literal["table", "boot", "condition", "info"]
+"""Where a fact is used: in the table of machines; in that of boots and hosts, which may share a machine's id; as a
+condition that must be equal for two runs to be one sample; and in `machine_info`, if it is equal in every run on the
+machine.
 """
 
 
@@ -47,6 +48,8 @@ class Host(NamedTuple):
     machine: Machine
     software: Software
     device: Device | None = None
+    boot_id: str | None = None
+    host_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -145,11 +148,13 @@ FACTS = (
         lambda host: units.data_size(host.machine.memory_limit_bytes),
     ),
     Fact("devices", "accelerators", _list_devices, ("table", "info"), _describe_accelerators),
+    Fact("os", "system", "machine.os", ("table", "info")),
+    Fact("boot_id", "boot", "boot_id", ("boot",), lambda host: host.boot_id or "unknown"),
+    Fact("host_id", "host", "host_id", ("boot",), lambda host: host.host_id or "unknown"),
+    Fact("kernel", "kernel", "machine.kernel", ("boot", "info")),
     Fact(
-        "os", "system", "machine.os", ("table", "info"),
-        lambda host: f"{host.machine.os}, kernel {host.machine.kernel}",
+        "memory_bytes", "memory", "machine.memory_bytes", ("boot",), lambda host: f"{host.machine.memory_bytes:,} bytes",
     ),
-    Fact("kernel", "kernel", "machine.kernel", ("info",)),
     Fact("libc", "C library", "machine.libc", ("table",)),
     Fact(
         "torch", "torch", "software.torch", ("table", "condition"), lambda host: host.software.torch_text,
@@ -185,6 +190,15 @@ def list_facts(use: FactUse) -> tuple[Fact, ...]:
 def announce_machine(machine: Machine) -> str:
     """Describe a machine before something is measured on it."""
     return f"{machine.id}: {machine.cpu_name}, {machine.cores_allowed} cores allowed"
+
+
+def describe_boot(machine: Machine, boot_id: str | None, host_id: str | None) -> str:
+    """Describe a boot and its host by every fact about them: `boot 0d9c5a54-..., host unknown, kernel 6.1, memory ...`."""
+    host = Host(machine, _NO_SOFTWARE, None, boot_id, host_id)
+    return ", ".join(f"{fact.words} {fact.describe(host)}" for fact in list_facts("boot"))
+
+
+_NO_SOFTWARE = Software(cnnbench="", python="", torch="", torch_build="", numpy="")
 
 
 def announce_software(software: Software) -> str:

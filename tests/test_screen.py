@@ -137,7 +137,7 @@ def test_doubts_about_a_sentence_of_another_run_are_among_those_by_number(tmp_pa
     b.write(tmp_path, b.ledger(products, run_id="r2", created_at="2026-04-01", machine=BOX))
     report = make_screen(Selection(paths=(tmp_path,)))
     doubts = [note.text for note in report.notes if note.kind == "doubt"]
-    assert report.headline[0].endswith("(run r1, doubt 1).")
+    assert report.headline[0].endswith("(run r1, boot unknown, perhaps another host of the same model, doubt 1).")
     assert texts(report.tables[0], "doubts") == [""]
     assert len(doubts) == 1
     assert "n=1" in doubts[0]

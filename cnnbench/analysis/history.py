@@ -10,12 +10,13 @@ differ.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cnnbench.analysis.process_table import Conditions, Process
 from cnnbench.analysis.ratio import FieldDifference, find_differences, group_by
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.run_spread import estimate_over_runs, find_run_spreads
+from cnnbench.analysis.same_host import HostRelation, find_mixed_models, relate_all
 from cnnbench.analysis.speedup import build_row
 from cnnbench.analysis.stats import Estimate, Prediction, geometric, mean_log, predict_next_run, ratio_between_runs
 from cnnbench.schema import Job
@@ -40,12 +41,18 @@ class Point:
     """How many times the conditions have changed so far; only points of one stretch are joined."""
     predicted: Prediction | None
     """The range in which this run should fall, from the earlier runs under its conditions; None below 8 of them."""
+    change_host: HostRelation
+    """How the host of the run that `change` divides by is related to this run's; `one run` where there is none."""
+    predicted_host: HostRelation
+    """The same of the farthest of the runs that `predicted` is from."""
+    several_boots: bool = False
+    """Whether runs of several boots or hosts are in the series, so that each names its own."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One row on one machine under one timing rule. `next` is the range in which a further run like the last one should
-    fall.
+    """One row on machines of one id under one timing rule. `next` is the range in which a further run like the last one
+    should fall.
     """
 
     job: Job
@@ -63,9 +70,12 @@ def build_history(processes: Iterable[Process]) -> tuple[Series, ...]:
         points: list[Point] = []
         for _, members in sorted(runs.items()):
             points.append(_make_point(members, points))
+        if find_mixed_models(point.row for point in points):
+            points = [replace(point, several_boots=True) for point in points]
         last = points[-1]
         job = last.row.job.model_copy(update={"seed": 0, "round": 0})
-        following = predict_next_run(_comparable_steps(points, last.conditions), len(last.steps) or None)
+        alike = [point.steps for point in points if point.steps and point.conditions == last.conditions]
+        following = predict_next_run(alike, len(last.steps) or None)
         found.append(Series(job, last.row.machine.id, last.row.protocol, tuple(points), following))
     return tuple(sorted(found, key=_order))
 
@@ -77,6 +87,8 @@ def _make_point(members: list[Process], before: Sequence[Point]) -> Point:
     steps = tuple(each for each in medians if each > 0)
     timed = next((point for point in reversed(before) if point.steps), None)
     now = {**here, "cnnbench": row.software.cnnbench}
+    like_here = [point for point in before if point.steps and point.conditions == here]
+    predicted = predict_next_run([point.steps for point in like_here], len(steps)) if steps else None
     there = {**before[-1].conditions, "cnnbench": before[-1].row.software.cnnbench} if before else now
     return Point(
         row=row,
@@ -87,7 +99,9 @@ def _make_point(members: list[Process], before: Sequence[Point]) -> Point:
         over_runs=_estimate_over_runs(row, steps, [point for point in before if point.conditions == here]),
         changed=find_differences(there, now),
         stretch=before[-1].stretch + (before[-1].conditions != here) if before else 0,
-        predicted=predict_next_run(_comparable_steps(before, here), len(steps)) if steps else None,
+        predicted=predicted,
+        change_host=relate_all([timed.row] if steps and timed else [], row),
+        predicted_host=relate_all([point.row for point in like_here if predicted], row),
     )
 
 
@@ -103,11 +117,6 @@ def _estimate_over_runs(row: Row, steps: Sequence[float], before: Sequence[Point
         return None
     rows, times = zip(*timed, (row, tuple(steps)), strict=True)
     return estimate_over_runs(rows, [geometric(each).value for each in times])
-
-
-def _comparable_steps(points: Sequence[Point], here: Conditions) -> list[tuple[float, ...]]:
-    """Collect the step times of the runs under these conditions."""
-    return [point.steps for point in points if point.steps and point.conditions == here]
 
 
 def _order(series: Series) -> tuple[object, ...]:

@@ -162,6 +162,7 @@ def list_columns() -> dict[str, str]:
     names = ("run_id", "machine_id", "protocol", "index", "attempt", "status", "work_key", "row_key")
     return {
         **{name: name for name in names},
+        **{"boot_id": "run.boot_id", "host_id": "run.host_id", "kernel": "machine.kernel"},
         **{f"job_{name}": f"job.{name}" for name in Job.model_fields},
         "processor": "device.name",
         "torch": "software.torch",

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar
 
 from cnnbench.analysis.doubts import Doubt
+from cnnbench.analysis.same_host import HostRelation
 from cnnbench.analysis.stats import Estimate, MedianEstimate, RoundKey, geometric, median_interval
 from cnnbench.machine.peaks import Peak
 from cnnbench.schema import DataKind, Device, Energy, Evaluation, Job, Machine, Outcome, Software, Status
@@ -296,6 +297,8 @@ class Speedup:
     baseline_threads: int | None
     baseline_torch: str
     is_baseline: bool
+    baseline_host: HostRelation
+    """How the baseline's host is related to the row's."""
 
 
 @dataclass(frozen=True)

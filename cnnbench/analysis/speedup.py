@@ -32,6 +32,7 @@ from cnnbench.analysis.rows import (
     estimate_energy_use,
 )
 from cnnbench.analysis.run_spread import LEAST_HISTORY, estimate_over_runs
+from cnnbench.analysis.same_host import relate_hosts
 from cnnbench.errors import ComparisonError
 from cnnbench.machine.peaks import theoretical_peak
 from cnnbench.schema import Job, Precision, PublishedRow
@@ -286,7 +287,8 @@ def _with_speedup(row: Row, bases: Sequence[Row], all_runs: bool, baseline: str 
     own = [base for base in bases if base.run_id == row.run_id] if all_runs else []
     for base in (own or bases)[:1]:
         if (ratio := divide_rows(base, row)) is not None:
-            speedup = Speedup(ratio, base.device, base.job.threads, base.software.torch, base is row)
+            hosts = relate_hosts(base, row)
+            speedup = Speedup(ratio, base.device, base.job.threads, base.software.torch, base is row, hosts)
             return replace(row, speedup=speedup)
     no_cpu = "no CPU row of the same work on the same machine"
     return row.with_reason("speedup", f"no row of the same work at {baseline}" if baseline else no_cpu)

@@ -157,6 +157,8 @@ def extra_info(each: ExportedJob) -> Document:
     return {
         "processes": len(figures),
         "run_id": first.run_id,
+        "boot_id": first.run.boot_id,
+        "host_id": first.run.host_id,
         "device": first.job.device,
         "device_name": first.device.name,
         "threads": first.job.threads,

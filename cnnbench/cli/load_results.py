@@ -104,11 +104,13 @@ class LoadedResults:
 
     @property
     def processor_cell(self) -> Callable[[rows.Row], Cell]:
-        """Name a processor as in these rows: with its machine if there are several."""
+        """Name a processor as in these rows: with its machine and its boot if there are several."""
+        from cnnbench.analysis.same_host import find_mixed_models
         from cnnbench.report import cells
 
-        several = len({row.machine.id for row in self.comparison.rows}) > 1
-        return lambda row: cells.processor(row, several_machines=several, all_runs=False)
+        rows = self.comparison.rows
+        several, mixed = len({row.machine.id for row in rows}) > 1, find_mixed_models(rows)
+        return lambda row: cells.processor(row, several_machines=several, mixed_models=mixed)
 
 
 def load_results(

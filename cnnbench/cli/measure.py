@@ -169,6 +169,8 @@ def _measure_peaks(inventory: Inventory, threads: int | None) -> tuple[MeasuredP
 
 def _make_report(inventory: Inventory, kept: tuple[MeasuredPeak, ...]) -> DevicesReport:
     from cnnbench.machine import measured_peaks, peaks
+    from cnnbench.machine.fingerprint import boot_id
+    from cnnbench.machine.host_identity import host_id
 
     torch, views = inventory.software.torch, []
     for device in inventory.devices:
@@ -192,14 +194,18 @@ def _make_report(inventory: Inventory, kept: tuple[MeasuredPeak, ...]) -> Device
                 )
             )
         views.append(measured_peaks.DeviceView(device=device, peaks=tuple(shown)))
-    return measured_peaks.DevicesReport(machine=inventory.machine, devices=tuple(views))
+    return measured_peaks.DevicesReport(
+        machine=inventory.machine, boot_id=boot_id(), host_id=host_id(), devices=tuple(views)
+    )
 
 
 def _print_devices(report: DevicesReport) -> None:
     from cnnbench import units
+    from cnnbench.machine_facts import describe_boot
 
     machine = report.machine
     click.echo(f"{machine.id}: {machine.cpu_name}, {machine.cores_allowed} of {machine.cores_logical} cores allowed")
+    click.echo(describe_boot(machine, report.boot_id, report.host_id))
     for view in report.devices:
         device = view.device
         memory = f", {units.data_size(device.memory_bytes)}" if device.memory_bytes else ""
@@ -225,8 +231,10 @@ def _print_devices(report: DevicesReport) -> None:
 def doctor(as_json: bool) -> None:
     """Look for what disturbs measurements here and say what to do; exit 3 if a run would be worthless."""
     from cnnbench.devices import nvml
-    from cnnbench.machine.doctor import diagnose, is_unfit, probe_host
-    from cnnbench.machine.fingerprint import fingerprint
+    from cnnbench.machine.doctor import DoctorFinding, diagnose, is_unfit, probe_host
+    from cnnbench.machine.fingerprint import boot_id, fingerprint
+    from cnnbench.machine.host_identity import host_id
+    from cnnbench.machine_facts import describe_boot
 
     try:
         inventory = find_inventory()
@@ -236,7 +244,11 @@ def doctor(as_json: bool) -> None:
         click.echo(f"warning: {error}", err=True)
         gpus, software, torch_gpus = nvml.list_gpus(), None, None
         machine = fingerprint(gpus.devices)
-    findings = diagnose(machine, software, gpus, torch_gpus, probe_host(gpus))
+    who = f"{machine.id}: {describe_boot(machine, boot_id(), host_id())}"
+    findings = (
+        *diagnose(machine, software, gpus, torch_gpus, probe_host(gpus)),
+        DoctorFinding(code="host", severity="ok", message=who),
+    )
     if as_json:
         output.print_json([finding.model_dump() for finding in findings])
     else:

@@ -38,6 +38,7 @@ from cnnbench.cli.verbosity import verbosity as verbosity_of
 from cnnbench.errors import ExitCode, FileError, LedgerError, UsageError
 from cnnbench.files import explain_refusal, make_output_folder, write_file
 from cnnbench.machine.fingerprint import boot_id
+from cnnbench.machine.host_identity import host_id
 from cnnbench.machine.inventory import Inventory, select
 from cnnbench.machine_facts import announce_machine, announce_software
 from cnnbench.naming import name_plan
@@ -145,6 +146,10 @@ def _reopen_run(
     header = ledger.header
     for problem in ledger.problems:
         console.print(f"warning: {plain(problem)}")
+    if header.boot_id not in (None, boot_id()):
+        console.print(
+            f"warning: run {header.run_id} began in another boot; if that was on another host, start a new one"
+        )
     try:
         for job in header.plan:
             if workloads.get(job.workload).version != job.workload_version:
@@ -187,6 +192,7 @@ def _make_header(
         run_id=store.new_run_id(),
         created_at=store.format_now(),
         boot_id=boot_id(),
+        host_id=host_id(),
         suites={suite.name: suite.digest for suite in loaded},
         seed=seed,
         options={

@@ -335,12 +335,15 @@ def list_warnings(named: NodeNames) -> list[str]:
     warnings = [f"{named.unnamed} runs belong to no fleet: each counts as a separate node"] if named.unnamed else []
     remedy = "if it holds several hosts, give the folder of each"
     for name, own in sorted(named.hosts.items()):
+        # Hosts of one model have the same machine id; different identities are different hosts.
         machines = {ledger.header.machine.id for ledger in own}
+        hosts = {ledger.header.host_id for ledger in own} - {None}
+        many = max(len(machines), len(hosts))
         plans = [ledger.header.plan for ledger in own if not list_pending_jobs(ledger.header, ledger.records)]
         same = Counter(row for plan in plans for row in {job.row_key for job in plan})
         most = max(same.values(), default=1)
-        if len(machines) > 1:
-            warnings.append(f"{name}: runs of {len(machines)} machines are there and count as one node; {remedy}")
+        if many > 1:
+            warnings.append(f"{name}: runs of {many} machines are there and count as one node; {remedy}")
         elif most > 1:
             what = f"{most} complete runs of the same work are there and count as one node, by the newest"
             warnings.append(f"{name}: {what}; {remedy}")

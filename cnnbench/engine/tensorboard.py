@@ -109,7 +109,8 @@ def machine_text(worker_input: WorkerInput) -> str:
     if machine is not None and software is not None:
         host, names = Host(machine, software), {each.id: each.name for each in machine.devices}
         rows += [("machine", machine.id), ("processor", names.get(job.device, job.device))]
-        rows += [(fact.heading or fact.words, fact.describe(host)) for fact in list_facts("table")]
+        known = (fact for fact in (*list_facts("table"), *list_facts("boot")) if fact.read(host) is not None)
+        rows += [(fact.heading or fact.words, fact.describe(host)) for fact in known]
     lines = ["| what | value |", "|---|---|"]
     for name, text in rows:
         cell = text.replace("|", "\\|").replace("<", "&lt;")  # text stays in its cell and is not taken for HTML

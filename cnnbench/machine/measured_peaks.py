@@ -60,6 +60,10 @@ class DevicesReport(Frozen):
     """What `cnnbench devices --json` prints."""
 
     machine: Machine
+    boot_id: str | None = None
+    """the kernel's random id of this boot"""
+    host_id: str | None = None
+    """the identity of this host; None where it is unknown, as in a container"""
     devices: tuple[DeviceView, ...]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from cnnbench import naming, units
 from cnnbench.analysis.process_table import NOT_RUN
 from cnnbench.analysis.ratio import PublishedResult
 from cnnbench.analysis.rows import Row
+from cnnbench.analysis.same_host import find_mixed_models, identify_boot
 from cnnbench.analysis.stats import Estimate, MedianEstimate
 from cnnbench.plain_text import plain
 from cnnbench.report.model import Cell, RawRows, RawValues
@@ -62,24 +63,38 @@ def work_values(row: Row) -> RawValues:
 def name_processors(rows: Sequence[Row], *, all_runs: bool) -> ProcessorCell:
     """Choose how a page of these rows names their processors.
 
-    The machine is added if there are several. As soon as one row is not computed the plain way, every row lists all job fields.
+    The machine is added if there are several, the boot and host on a machine id under which there are several. As soon as one
+    row is not computed the plain way, every row lists all job fields.
     """
     several = len({row.machine.id for row in rows}) > 1
     variants = any(naming.deviations(row.job, "optimizer", *_IN_COLUMNS) for row in rows)
-    return partial(processor, several_machines=several, all_runs=all_runs, with_job_fields=variants)
+    mixed = find_mixed_models(rows)
+    return partial(processor, several_machines=several, all_runs=all_runs, with_job_fields=variants, mixed_models=mixed)
 
 
-def processor(row: Row, *, several_machines: bool, all_runs: bool = False, with_job_fields: bool = False) -> Cell:
+def processor(
+    row: Row,
+    *,
+    several_machines: bool,
+    all_runs: bool = False,
+    with_job_fields: bool = False,
+    mixed_models: Collection[str] = (),
+) -> Cell:
     """Show the processor with its place on the machine, and with machine and run if several are shown.
 
-    `with_job_fields` adds the job's fields as raw values.
+    `with_job_fields` adds the job's fields as raw values. `mixed_models` are the machine ids under which several boots or hosts
+    are shown, so that each row names its own.
     """
     machine = plain(row.machine.id) if several_machines else ""
+    boot = plain(identify_boot(row).label) if row.machine.id in mixed_models else ""
     run = f"run {plain(row.run_id)}" if all_runs else ""
     identity = {
         "processor": row.device.name,
         **{name: getattr(row.job, name) for name in ("device", "threads", "allocator")},
         "machine_id": row.machine.id,
+        "boot_id": row.boot_id,
+        "host_id": row.host_id,
+        "kernel": row.machine.kernel,
         "run_id": row.run_id,
         "torch": f"{row.software.torch} ({row.software.torch_build})",
         **work_values(row),
@@ -87,7 +102,9 @@ def processor(row: Row, *, several_machines: bool, all_runs: bool = False, with_
         "source": None,
         **(job_values(row) if with_job_fields else {}),
     }
-    return Cell(naming.processor_name(row.device), identity, (naming.place_label(row.job),)).add_details(machine, run)
+    return Cell(naming.processor_name(row.device), identity, (naming.place_label(row.job),)).add_details(
+        machine, boot, run
+    )
 
 
 def step_text(seconds: float | None) -> str:

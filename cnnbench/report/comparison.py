@@ -25,6 +25,7 @@ from cnnbench.analysis.metrics import describe_interval, mark_projected
 from cnnbench.analysis.ratio import ComparedEntry, FieldValue, RowRatio, SideName, group_by
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.run_spread import LEAST_HISTORY, FoundSpread
+from cnnbench.analysis.same_host import RELATION_WORDS
 from cnnbench.analysis.stats import Estimate
 from cnnbench.errors import ComparisonError
 from cnnbench.machine_facts import FACTS
@@ -61,14 +62,10 @@ UNPAIRED_REASONS = {
     "no-job-time": "the time of its whole job is not known",
     "no-published-time": "no time was published",
 }
-HOST_TEXTS = {
-    "another boot": "another boot, perhaps another host of the same model",
-    "another host": "another host of the same model",
-}
-"""What is printed beside FASTER and SLOWER if two runs of one model are not known to be of one host."""
 MOST_WORKS = 12
 """Works of a side that an error lists before it counts the rest."""
-_PLACE = ("processor", "device", "threads", "allocator", "machine_id", "run_id", "torch", "year", "source")
+_HOST = ("machine_id", "boot_id", "host_id", "kernel")
+_PLACE = ("processor", "device", "threads", "allocator", *_HOST, "run_id", "torch", "year", "source")
 """Fields that identify the place of an entry; the other fields identify the work, which both sides share."""
 
 
@@ -220,14 +217,14 @@ def _verdict(pair: RowRatio) -> Cell:
 
 def describe_hosts(pair: RowRatio) -> str:
     """Describe how the hosts of two runs of one model are related; empty if both are known to be one, or of two models."""
-    if pair.relation in ("another boot", "another host"):
-        return HOST_TEXTS[pair.relation]
-    if pair.relation != "unknown":
-        return ""
+    words = "" if pair.relation is None else RELATION_WORDS[pair.relation]
+    if not words or None not in [each for _, row in pair.rows for each in (row.boot_id, row.host_id)]:
+        return words
     base, new = (row.machine for _, row in pair.rows)
     kernels = [plain(base.kernel), *([] if new.kernel == base.kernel else [plain(new.kernel)])]
     sizes = dict.fromkeys(f"{units.count(each.memory_bytes)} B" for each in (base, new))
-    return f"host unknown: kernel{'s'[: len(kernels) - 1]} {' and '.join(kernels)}, memory {' and '.join(sizes)}"
+    known = f"kernel{'s'[: len(kernels) - 1]} {' and '.join(kernels)}, memory {' and '.join(sizes)}"
+    return f"{words}; host unknown, {known}"
 
 
 def _accuracy(side: SideName, pair: RowRatio) -> Cell:

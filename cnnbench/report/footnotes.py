@@ -13,8 +13,10 @@ from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.metrics import job_flops, name_baseline, pretraining_flops, step_flops
 from cnnbench.analysis.ratio import GroupKey, PublishedResult, group_by
 from cnnbench.analysis.rows import Row
+from cnnbench.analysis.same_host import RELATION_WORDS
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import COVERS, MINIMUM_FOR_MEDIAN, OVER_RUNS
+from cnnbench.machine_facts import describe_boot
 from cnnbench.plain_text import plain
 from cnnbench.report.model import Note, NoteKind, make_notes
 from cnnbench.schema import PROTOCOL, Job
@@ -54,6 +56,7 @@ def build_row_notes(row: Row) -> Iterator[str]:
     if row.accuracy and row.accuracy.data == "synthetic":
         yield "accuracy is on synthetic digits"
     yield from (f"the baseline ran under torch {other}, this row under {own}" for own, other in _find_other_torch(row))
+    yield from (f"the baseline is of another run ({words})" for words in describe_other_host(row))
     yield from (f"doubt: {plain(doubt.message)}" for doubt in row.doubts)
     yield from map(plain, row.failures)
 
@@ -116,6 +119,8 @@ def _warnings(rows: Sequence[Row]) -> Iterator[Note]:
         yield from make_notes(kind, (f"{name}: {plain(failure)}" for failure in row.failures))
         for torch, other in _find_other_torch(row):
             yield Note("warning", f"{name}: torch {torch}, its baseline torch {other}")
+        for words in describe_other_host(row):
+            yield Note("warning", f"{name}: its baseline is of another run ({words})")
     if any(row.protocol != PROTOCOL for row in rows):
         yield Note(
             "warning", "Rows of another protocol (timing rule) are listed separately and cannot be compared with these."
@@ -126,6 +131,13 @@ def _find_other_torch(row: Row) -> list[tuple[str, str]]:
     """Find the row's torch and its baseline's, if they differ."""
     own, other = row.software.torch, row.speedup and row.speedup.baseline_torch
     return [] if other in (None, own) else [(plain(own), plain(other))]
+
+
+def describe_other_host(row: Row) -> list[str]:
+    """Say how the baseline's host is related to the row's; empty if it is the row's own, or another machine was asked for."""
+    if row.speedup is None or row.job.workload == "gemm":  # no table prints the speed-up of a product
+        return []
+    return list(filter(None, (RELATION_WORDS[row.speedup.baseline_host],)))
 
 
 def _write_rules(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
@@ -255,9 +267,11 @@ def build_conditions(
         software, machine = row.software, row.machine
         commit = "" if software.git_commit is None else f" at {software.git_commit[:10]}"
         dirty = " with local changes" if software.git_dirty else ""
+        boot = plain(describe_boot(machine, row.boot_id, row.host_id))
         text = (
-            f"Run {plain(row.run_id)} on {plain(machine.id)}: {machine.cores_allowed} of {machine.cores_logical} cores "
-            f"allowed, torch {plain(software.torch)} ({plain(software.torch_build)}), Python {plain(software.python)}, "
+            f"Run {plain(row.run_id)} on {plain(machine.id)} ({boot}): {machine.cores_allowed} of "
+            f"{machine.cores_logical} cores allowed, torch {plain(software.torch)} ({plain(software.torch_build)}), "
+            f"Python {plain(software.python)}, "
             f"cnnbench {plain(software.cnnbench)}{commit}{dirty}."
         )
         yield Note("run", text)

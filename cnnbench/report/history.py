@@ -15,6 +15,7 @@ from cnnbench import naming, units
 from cnnbench.analysis.history import Point, Series
 from cnnbench.analysis.ratio import FieldDifference, group_by
 from cnnbench.analysis.run_spread import LEAST_HISTORY
+from cnnbench.analysis.same_host import RELATION_WORDS, identify_boot, relate_all
 from cnnbench.analysis.stats import COVERS, LEAST_RUNS, OVER_RUNS, Estimate, compare_with_prediction, geometric
 from cnnbench.plain_text import plain
 from cnnbench.regression.decision import STEP_METRIC
@@ -50,6 +51,11 @@ _IDENTITY = {
 }
 """The raw values that identify a line's row."""
 _JOB_FIELDS = ("device", "threads", "workload", "batch_size", "size", "precision")
+OTHER_BOOTS = (
+    "A machine's id names a model: runs of another boot are perhaps of another host of it, and a change between them is "
+    "perhaps the host's."
+)
+"""The rule for runs of several boots."""
 PREDICTION_OUTCOMES = {-1: "faster than predicted", 0: "as predicted", 1: "slower than predicted"}
 
 
@@ -72,13 +78,15 @@ def build(found: Sequence[Series], problems: Iterable[str]) -> Report:
     summary = f"{len(runs)} run{'' if len(runs) == 1 else 's'}, {len(found)} row{'' if len(found) == 1 else 's'}"
     if judged:
         summary += f"; {outside} of {judged} times outside the prediction from earlier runs, 5 % are expected by chance"
-    rules = (
+    rules = [
         f"Below a step: its interval ({COVERS}) and n. A change is this run's step over the last one's, above 0 slower; its 95 % "
         "interval also covers how much runs differ. `cnnbench check` cancels the machine's drift.",
         f"Over runs: the mean of all runs of the boot so far and its interval ({OVER_RUNS}), from {LEAST_HISTORY} runs on.",
         f"Predicted: the range of 95 % of next runs, from {LEAST_RUNS} earlier runs on under the same conditions (Student's t "
         "on logs, n counts runs).",
-    )
+    ]
+    if any(point.several_boots for point in points):
+        rules.append(OTHER_BOOTS)
     notes = (Note("summary", f"{summary}."), *make_notes("rule", rules))
     return Report((table,), (*notes, *make_notes("problem", map(plain, problems))))
 
@@ -139,9 +147,13 @@ HISTORY = TableSpec[Point](
             "row.created_at",
             plain,
             name="created_at",
+            details=lambda point: (plain(identify_boot(point.row).label),) if point.several_boots else (),
             further={
                 "run_id": "row.run_id",
                 "machine_id": "row.machine.id",
+                "boot_id": "row.boot_id",
+                "host_id": "row.host_id",
+                "kernel": "row.machine.kernel",
                 **{name: f"row.job.{name}" for name in _JOB_FIELDS},
                 "row_key_sha256": lambda point: digest(point.row.row_key),
                 "protocol": "row.protocol",
@@ -175,9 +187,13 @@ HISTORY = TableSpec[Point](
             lambda ratio: f"{signed_percent(ratio)} %",
             name="step_ratio_to_run_before",
             estimated=True,
-            details=lambda point: _describe_estimate(
-                point.change, lambda low, high: f"{signed_percent(low)} to {signed_percent(high)} %"
+            details=lambda point: (
+                *_describe_estimate(
+                    point.change, lambda low, high: f"{signed_percent(low)} to {signed_percent(high)} %"
+                ),
+                *filter(None, (RELATION_WORDS[point.change_host],)),
             ),
+            further={"run_before_host": lambda point: point.change and point.change_host},
             absent=lambda point: "",
         ),
         figure(
@@ -190,12 +206,14 @@ HISTORY = TableSpec[Point](
             details=lambda point: (
                 cells.step_span(point.predicted.low, point.predicted.high),
                 f"n={point.predicted.runs}",
+                *filter(None, (RELATION_WORDS[point.predicted_host],)),
             ),
             further={
                 "predicted_low_seconds": "predicted.low",
                 "predicted_high_seconds": "predicted.high",
                 "predicted_from_runs": "predicted.runs",
                 "predicted_verdict": describe_outcome,
+                "predicted_from_host": lambda point: point.predicted and point.predicted_host,
             },
             absent=lambda point: "",
         ),
@@ -236,6 +254,9 @@ def build_judgement(found: ScreeningResult, problems: Iterable[str]) -> Report:
     if any(run.run_id == found.run.run_id for run in found.baseline.runs):
         own = "The run belongs to the baseline: its times were accepted when it was saved, and are not judged."
         notes.append(Note("warning", own))
+    if host := RELATION_WORDS[relate_all(found.baseline.runs, found.run)]:
+        text = f"Between the baseline's runs and this one: {host}. A difference in time is perhaps the host's."
+        notes.append(Note("warning", text))
     if found.advice is not None:
         notes.append(Note("warning", f"A suspicion alone does not fail the run. {plain(found.advice, None)}."))
     if ranges:

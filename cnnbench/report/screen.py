@@ -14,6 +14,7 @@ from cnnbench import naming, units
 from cnnbench.analysis.metrics import get_metric, mark_projected, name_baseline
 from cnnbench.analysis.ratio import PublishedResult, group_by
 from cnnbench.analysis.rows import Row
+from cnnbench.analysis.same_host import RELATION_WORDS, relate_hosts
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import COVERS
 from cnnbench.report import cells, footnotes, sections, tables
@@ -37,6 +38,8 @@ MOST_LINES = 24
 LINES_EACH = 3
 """Lines of a row, and of a group's title with the rule above it."""
 MOST_WARNINGS = 6
+AGE = attrgetter("created_at", "run_id")
+"""The order of runs, oldest first."""
 EMPTY = {"", units.NOT_AVAILABLE}
 OPTIONAL = {"of_ceiling", "mfu", "device_peak"}
 """Columns that are left out where they have no figure in any row."""
@@ -117,7 +120,7 @@ def build(
     problems: Sequence[str] = (),
 ) -> Report:
     """Build the screen of these rows; `suites` names those of each run. Raises UsageError for a column that there is not."""
-    newest = max(comparison.rows, key=attrgetter("created_at", "run_id"), default=None)
+    newest = max(comparison.rows, key=AGE, default=None)
     run_id, asked = newest.run_id if newest else None, bool(columns or sort)
     own = replace(comparison, rows=tuple(row for row in comparison.rows if row.run_id == run_id))
     training = list(filter(tables.trains, own.rows))
@@ -274,7 +277,9 @@ def write_sentence(comparison: Comparison, best: Row | None, elsewhere: Sequence
         return sections.write_headline(comparison)[0]
     ratios, base = [], comparison.published_cpu
     if best.speedup and not best.speedup.is_baseline:
-        whom = comparison.baseline or f"the CPU ({name_baseline(best)})"
+        name = () if comparison.baseline else (name_baseline(best) or "",)
+        about = ", ".join((*name, *footnotes.describe_other_host(best)))
+        whom = (comparison.baseline or "the CPU") + (about and f" ({about})")
         ratios.append(f"{metric_cell(best, 'speedup').one_line} as fast as {whom}")
     if best.speedup_over_published and base:
         published = f"{base.year}'s {plain(base.processor)} by the published time, {units.duration(base.job_seconds)}"
@@ -284,7 +289,8 @@ def write_sentence(comparison: Comparison, best: Row | None, elsewhere: Sequence
     for row in elsewhere:
         numbers = str(row.values["doubt_numbers"])
         doubted = f", doubt{'s' * (',' in numbers)} {numbers.replace(',', ', ')}" if row.doubts else ""
-        where = f" (run {plain(row.run_id)}{doubted})"
+        host = RELATION_WORDS[relate_hosts(max(comparison.rows, key=AGE), row)]
+        where = f" (run {plain(row.run_id)}{host and f', {host}'}{doubted})"
     return f"{cells.name_place(best)} {_describe_time(best)}{against}{where}."
 
 

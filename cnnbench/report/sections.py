@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import attrgetter, itemgetter
 from typing import Any, Literal, NamedTuple
 
 from cnnbench import naming, units
 from cnnbench.analysis import metrics
 from cnnbench.analysis.metrics import Metric, get_metric, mark_projected, name_baseline
+from cnnbench.analysis.ratio import group_by
 from cnnbench.analysis.rows import Row
+from cnnbench.analysis.same_host import identify_boot
 from cnnbench.analysis.seed_accuracy import compare_with_plain
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import Estimate
-from cnnbench.machine_facts import Host, list_facts
+from cnnbench.machine_facts import Fact, Host, list_facts
 from cnnbench.plain_text import plain
 from cnnbench.report import cells, footnotes, learning, tables
 from cnnbench.report.cells import ProcessorCell
@@ -33,6 +36,7 @@ from cnnbench.report.table_builder import (
     TableSpec,
     build_table,
     figure,
+    left_column,
     make_cell,
     metric_cell,
     metric_column,
@@ -215,8 +219,8 @@ def _doubts(page_notes: Sequence[Note]) -> Section:
 
 
 def _machines(rows: Sequence[Row]) -> Section:
-    found = build_machine_table(rows)
-    return Section("machines", "Machines", "What the results depend on.", tables=(found,) if found else ())
+    found = (build_machine_table(rows), build_boot_table(rows))
+    return Section("machines", "Machines", "What the results depend on.", tables=tuple(filter(None, found)))
 
 
 def _files(page_notes: Sequence[Note]) -> list[Section]:
@@ -411,6 +415,40 @@ def build_machine_table(rows: Sequence[Row]) -> Table | None:
     return build_table(TableSpec("machines", "Machines", tuple(columns)), groups=groups)
 
 
+def build_boot_table(rows: Sequence[Row]) -> Table | None:
+    """Build the table of boots and hosts, a group per machine id and a line per boot, oldest first; None without rows.
+
+    An id names a model, so several hosts may share it. Runs without a boot id differ by kernel and memory alone.
+    """
+    boots = group_by(sorted(rows, key=attrgetter("machine.id", "created_at", "run_id")), identify_boot)
+    groups = group_by(boots.values(), lambda own: own[0].machine.id)
+    return build_table(BOOTS, groups=((plain(machine), own) for machine, own in groups.items())) if boots else None
+
+
+def _describe_fact(fact: Fact, own: Sequence[Row]) -> Cell:
+    first = own[0]
+    host = Host(first.machine, first.software, first.device, first.boot_id, first.host_id)
+    return Cell(plain(fact.describe(host)), {fact.name: fact.read(host)})
+
+
+def _list_runs(own: Sequence[Row]) -> Cell:
+    """Count the runs of a boot and name them."""
+    runs = list(dict.fromkeys(row.run_id for row in own))
+    return Cell(
+        units.count(len(runs)), {"runs": len(runs)}, (plain(footnotes.join_names(runs, most=8, separator=", ")),)
+    )
+
+
+BOOTS = TableSpec[Sequence[Row]](
+    "boots",
+    "Boots and hosts: a machine's id names a model, which several hosts may share",
+    (
+        *(left_column(fact.name, fact.words, 1, partial(_describe_fact, fact)) for fact in list_facts("boot")),
+        left_column("runs", "runs", 1, _list_runs),
+    ),
+)
+
+
 def _differs(fact: tuple[str, ...]) -> bool:
     """Check whether a fact, given behind its name, differs between machines."""
     return len(set(fact[1:])) > 1
@@ -488,7 +526,8 @@ def _compare(row: Row, comparison: Comparison) -> Iterator[str]:
         whom = comparison.baseline or "the CPU beside it"
         verb = "trains" if row.job.task == "training" else "runs"
         versus = metric_cell(row, "speedup").one_line
-        yield f"{name} {verb} {job} {versus} as fast as {whom} ({name_baseline(row)})."
+        named = ", ".join((name_baseline(row) or "", *footnotes.describe_other_host(row)))
+        yield f"{name} {verb} {job} {versus} as fast as {whom} ({named})."
     if row.speedup_over_published and base:
         network = " ".join(("the lecture's CNN", *naming.deviations(row.job)))
         time, ratio = (metric_cell(row, each).one_line for each in ("job_seconds", "speedup_over_reference"))

@@ -91,7 +91,7 @@ def _memory(row: Row) -> Cell:
     """Show the most memory that the process held while training, and the device's where its allocator counts."""
     host, device = metric_cell(row, "host_peak_bytes"), metric_cell(row, "device_peak_bytes")
     known = device.values["device_peak_bytes"] is not None
-    return Cell(host.text, host.values | device.values, (f"device {device.text}",) if known else ())
+    return Cell(host.text, {**host.values, **device.values}, (f"device {device.text}",) if known else ())
 
 
 FIRST_SCREEN = TableSpec[Row](

@@ -296,7 +296,7 @@ def find_text_errors(column: ExpectedColumn, subject: ValueSubject, printed: str
         expected = UNKNOWN if subject.published else f"the records lack this figure: {error}"
     fits = printed == expected or (subject.published is not None and {printed, expected} <= {"", UNKNOWN})
     if column.heading == "processor" and subject.row is not None:
-        fits = subject.row.printed_as(printed)
+        fits = subject.row.printed_as(printed) and subject.view.names_boot(subject.row, printed)
     elif column.heading == "why not":
         fits = is_same_text(printed, expected)
     if not fits:

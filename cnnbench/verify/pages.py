@@ -19,7 +19,17 @@ from cnnbench.schema import Device, RunHeader
 from cnnbench.verify import charts, columns, figures, formats, learning, values
 from cnnbench.verify.figures import find_figure
 from cnnbench.verify.formats import find_numbers
-from cnnbench.verify.raw_rows import MOST_APART, PageValues, PageView, RawRow, is_same_text, may_be_called, to_page_text
+from cnnbench.verify.raw_rows import (
+    MOST_APART,
+    PageValues,
+    PageView,
+    RawRow,
+    is_same_text,
+    mark_boot,
+    may_be_called,
+    read_boot,
+    to_page_text,
+)
 from cnnbench.verify.values import ENDS, ValueSubject, derive
 
 UNRULED = {"method"}
@@ -160,6 +170,8 @@ TABLES: Mapping[str, ExpectedTable] = {
 
 NOTED = {"lecture", "training", "resources", "bounds", "gemm"}
 """Tables whose lines print all notes of their rows."""
+ELSEWHERE = "perhaps another host of the same model"
+"""Words beside a speed-up whose baseline ran in a boot that is not known to be the row's own."""
 ABSENT = "no GEMM of the same device, precision, threads and allocator in this run"
 
 
@@ -238,12 +250,14 @@ def _find_note_errors(subject: ValueSubject, notes: str) -> Iterator[str]:
         size = f"size {best.job.size:,}"
         reason = f"the processes of the best GEMM, {size}, differ by {best.apart:.2f}x, more than"
         doubt += f"{size}, {row.job.precision}) differ by"
+    elsewhere = subject.place != "gemm" and subject.view.is_base_elsewhere(row)
     for what, text, needed in (
+        ("warning", ELSEWHERE, elsewhere),
         ("reason", reason, bool(row.trials) and trains and (best is None or unusable)),
         ("doubt", doubt, bool(row.trials) and unusable and (trains or best is row)),
     ):
         if (text in notes) != needed:
-            yield f"its notes {'lack' if needed else 'have'} the {what} of its measured peak: {text!r}"
+            yield f"its notes {'lack' if needed else 'have'} the {what} of {text!r}"
 
 
 def _find_group_errors(
@@ -277,7 +291,7 @@ def _list_facts(header: RunHeader) -> dict[str, object]:
         "memory": machine.memory_bytes and formats.size(machine.memory_bytes),
         "memory limit": machine.memory_limit_bytes and formats.size(machine.memory_limit_bytes),
         "accelerators": "; ".join(_accelerator(each) for each in machine.devices if each.kind != "cpu") or "none",
-        "system": f"{machine.os}, kernel {machine.kernel}",
+        "system": machine.os,
         "C library": machine.libc,
         "torch": f"{software.torch} ({software.torch_build})",
         "BLAS": software.blas,
@@ -342,6 +356,33 @@ def _find_machine_errors(view: PageView, table: PageValues) -> Iterator[str]:
                 yield f"{name} of {machine}: {there!r} differs from the header of run {header.run_id}"
 
 
+def _find_boot_errors(view: PageView, table: PageValues) -> Iterator[str]:
+    """Find where the table of boots, a group per machine id, differs from the ledgers' headers."""
+    names = ("boot_id", "host_id", "kernel", "memory_bytes")
+    if (keys := [column["key"] for column in table["columns"]]) != [*names, "runs"]:
+        yield f"its columns are {', '.join(keys)}"
+    wanted = []
+    for (machine_id, _), headers in view.boots.items():
+        known = dict(zip(names, read_boot(headers[0]), strict=True))
+        runs = [header.run_id for header in headers]
+        more = f" and {len(runs) - 8} more" if len(runs) > 8 else ""
+        texts = [str(known[name] or "unknown") for name in names[:3]] + [f"{known['memory_bytes']:,} bytes"]
+        texts.append(formats.with_details(f"{len(runs):,}", [", ".join(runs[:8]) + more]))
+        wanted.append((to_page_text(machine_id), [*map(to_page_text, texts)], known | {"runs": len(runs)}))
+    printed = []
+    for group in table["groups"]:
+        for line in group["lines"]:
+            stored = {name: value for cell in line["cells"] for name, value in cell["values"].items()}
+            texts = [to_page_text(cell["text"]) for cell in line["cells"]]
+            printed.append((to_page_text(group["title"]), texts, stored))
+    for line in printed:
+        if line not in wanted:
+            yield f"{line[0]}: {' | '.join(line[1])!r} is not among the boots of the records"
+    for line in wanted:
+        if printed.count(line) != 1:
+            yield f"{line[0]}: {' | '.join(line[1])!r} is {printed.count(line)} times there"
+
+
 def each_table(page: PageValues) -> Iterator[PageValues]:
     """List every table of the page."""
     return (table for section in page["sections"] for table in section["tables"])
@@ -365,8 +406,12 @@ def find_errors(view: PageView, page: PageValues) -> Iterator[str]:
             yield from (f"table {key}: {each}" for each in _find_table_errors(view, table))
         elif key == "machines":
             yield from (f"table {key}: {each}" for each in _find_machine_errors(view, table))
+        elif key == "boots":
+            yield from (f"table {key}: {each}" for each in _find_boot_errors(view, table))
         elif key not in UNRULED:
             yield f"table {key}: no second derivation of it"
+    if ("boots" in there) != ("machines" in there):
+        yield "it has one of the tables of machines and of boots, and lacks the other"
     for key, expected in TABLES.items():
         belongs = page["options"].get("template") == ("first screen" if key == "first_screen" else "full")
         if belongs and key not in there and expected.lines(view):
@@ -412,6 +457,7 @@ def _view_numbers(view: PageView) -> frozenset[str]:
     for header in {row.header.run_id: row.header for row in view.rows}.values():
         software = f"{header.software.model_dump_json()} {str(header.software.git_commit)[:10]}"
         texts.append(f"{header.machine.model_dump_json()} {software} {header.run_id}")
+        texts.append(f"{header.boot_id} {header.host_id} {mark_boot(header)} {header.machine.memory_bytes}")
     for published in view.published_rows:
         printed = f"{(published.printed_flops_per_second or 0) / 1e9:g} {published.job_seconds or 0:.0f}"
         texts.append(f"{published.model_dump_json()} {printed}")

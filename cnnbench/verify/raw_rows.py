@@ -95,7 +95,8 @@ class RawRow:
     def all_numbers(self) -> frozenset[str]:
         """The job's numbers, and those of the row's name, place, machine, run and rounds."""
         header, rounds = self.header, (record.job.round + 1 for record in self.records)
-        return self.numbers.union(find_numbers(self.full_name, self.place, header.machine.id, header.run_id, *rounds))
+        places = (self.full_name, self.place, header.machine.id, mark_boot(header), header.run_id)
+        return self.numbers.union(find_numbers(*places, *rounds))
 
     @cached_property
     def ended(self) -> Counter[str]:
@@ -314,6 +315,27 @@ class PageView:
         return {row.mark: row for row in self.rows}
 
     @cached_property
+    def boots(self) -> Mapping[tuple[str, object], list[RunHeader]]:
+        """The headers of the shown runs by machine id and boot, in the order in which the table of boots has them."""
+        headers = {(row.header.machine.id, row.header.created_at, row.header.run_id): row.header for row in self.shown}
+        found: dict[tuple[str, object], list[RunHeader]] = defaultdict(list)
+        for _, header in sorted(headers.items()):
+            found[header.machine.id, read_boot(header)].append(header)
+        return found
+
+    def names_boot(self, row: RawRow, cell: str) -> bool:
+        """Check that a first cell names the row's boot exactly if several boots are shown under its machine id."""
+        several = sum(machine_id == row.header.machine.id for machine_id, _ in self.boots) > 1
+        return several == (to_page_text(mark_boot(row.header))[:SHOWN] in cell)
+
+    def is_base_elsewhere(self, row: RawRow) -> bool:
+        """Tell whether the row's speed-up is over a run under its machine id that may have been on another host."""
+        base, own = self.find_base(row), row.header
+        if base is None or base.header.machine.id != own.machine.id or base.header.run_id == own.run_id:
+            return False
+        return own.boot_id is None or (own.boot_id, own.machine) != (base.header.boot_id, base.header.machine)
+
+    @cached_property
     def training(self) -> list[RawRow]:
         """Shown rows except matrix products."""
         return [row for row in self.shown if row.job.workload != "gemm"]
@@ -398,6 +420,19 @@ class PageView:
         place = f"{row.header.machine.id}/{row.job.device}"
         fitting = [(len(key), price) for key, price in self.options.get("prices", ()) if place.startswith(key)]
         return max(fitting, key=itemgetter(0))[1] if fitting else None
+
+
+def read_boot(header: RunHeader) -> tuple[str | None, str | None, str, int]:
+    """Read what tells a run's boot from others of the same model."""
+    return header.boot_id, header.host_id, header.machine.kernel, header.machine.memory_bytes
+
+
+def mark_boot(header: RunHeader) -> str:
+    """Write the mark by which a cell names its boot."""
+    boot, host, kernel, memory = read_boot(header)
+    found = f"boot {boot[:8]}" if boot is not None else "boot unknown"
+    found += ", host unknown" if host is None else f", host {host[:4]}"
+    return found if boot is not None else f"{found}, kernel {kernel}, {memory:,} bytes"
 
 
 def describe_step(job: Job, always: tuple[str, ...] = ()) -> str:

@@ -236,6 +236,8 @@ VALUES: Mapping[str, Derivation] = {
     **{f"{name}{end}": _part(name, end) for name in (*figures.FIGURES, *ACCURACIES) for end in ENDS},
     "processor": attrgetter("own.full_name"),
     **dict.fromkeys(("machine_id", "machine"), attrgetter("own.header.machine.id")),
+    **{name: attrgetter(f"own.header.{name}") for name in ("boot_id", "host_id")},
+    "kernel": attrgetter("own.header.machine.kernel"),
     **dict.fromkeys(("run_id", "run"), attrgetter("own.header.run_id")),
     "row": lambda s: s.own.mark[1],
     "torch": lambda s: f"{s.own.header.software.torch} ({s.own.header.software.torch_build})",

@@ -50,6 +50,8 @@ def draw_history(found: Sequence[Series]) -> Chart | None:
     names = words.title_rows(shown)
     data = [datum for panel, series in enumerate(shown) for datum in _mark_runs(panel, series)]
     more = _number_changes(data)
+    if any(point.several_boots for series in shown for point in series.points):
+        more += f" {words.OTHER_BOOTS}"
     if left_out := len(timed) - len(shown):
         more += f" The {MOST_PANELS} rows with the most runs are drawn, {left_out} more are in the table."
     panels = []

@@ -14,7 +14,16 @@ from cnnbench.report.model import FORMATS, Cell, Column, Line, Report, Table
 
 GAPS = (2, 1)
 """Blanks between two columns of a table: comfortable, or tight if columns would be lost otherwise."""
-MOST = {"processor": 24, "outcome": 11, "new": 24, "base": 24, "reason": 40}
+MOST = {
+    "processor": 24,
+    "outcome": 11,
+    "new": 24,
+    "base": 24,
+    "reason": 40,
+    "measured": 25,
+    "change": 22,
+    "predicted": 22,
+}
 """Width from which a column wraps: a CPU's name has up to 50 characters; `unsupported` and `interrupted` have 11."""
 _ROW_STYLES = {"reference": "cyan", "failed": "red"}
 _NOTE_STYLES = {
