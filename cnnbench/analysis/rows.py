@@ -393,6 +393,9 @@ class Row:
 
     step_seconds = NamedEstimate()
     flops_per_second = NamedEstimate()
+    """Model FLOP/s that the device computed; None where kernels leave out products with zeros."""
+    model_flops_per_second = NamedEstimate()
+    """Model FLOP/s of such kernels, which count products that were left out."""
     images_per_second = NamedEstimate()
     job_seconds = NamedEstimate()
     """Seconds of the whole job, measured or projected. A job to a target has no fixed length; see `time_to_accuracy`."""

@@ -442,7 +442,7 @@ _read_processor = attrgetter("machine.id", "job.device", "job.threads", "job.pre
 
 
 def _read_speed(row: Row) -> tuple[float, str, str]:
-    found = row.speedup_over_published or row.flops_per_second
+    found = row.speedup_over_published or row.flops_per_second or row.model_flops_per_second
     return found.value if found else 0.0, row.row_key, row.run_id
 
 

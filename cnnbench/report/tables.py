@@ -92,12 +92,13 @@ def _memory(row: Row) -> Cell:
     return device if device.values["device_peak_bytes"] is not None else metric_cell(row, "host_peak_bytes")
 
 
+RATES = ("flops_per_second", "model_flops_per_second")
 FIRST_SCREEN = TableSpec[Row](
     "first_screen",
     "",
     (
         PROCESSOR,
-        *(metric_column(name, 1) for name in ("job_seconds", "speedup", "speedup_over_reference", "flops_per_second")),
+        *(metric_column(name, 1) for name in ("job_seconds", "speedup", "speedup_over_reference", *RATES)),
         ColumnSpec("memory", "memory", 1, _memory),
     ),
     "~ is projected from timed steps; in brackets 95 % intervals between n fresh processes; published rows as printed, the job "
@@ -171,7 +172,7 @@ LADDER = TableSpec[Row](
     "times of rows of different precision are divided here on purpose, to show what each rung brings, and nowhere else; ratios "
     "are of a step (of the whole job where it was measured), paired by round where both ran in it; rungs in a fixed order: "
     "division, precision (fp32, tf32, bf16, fp16), layout, execution, loader; of peak is of the measured peak of the rung's own "
-    "run and precision",
+    "run and precision; kernels that leave out products with zeros have no share of it",
     kind=require_value("costs"),
     # The title is the work without what rungs differ in, and the place.
     arrange=lambda rows: (
@@ -388,10 +389,7 @@ def build_tables(
     rows = comparison.rows
     training = list(filter(trains, rows))
     compared = published_rows or any(row.speedup_over_published for row in training)
-    hidden = {
-        "" if any(row.pretraining_seconds for row in training) else "pretraining",
-        "" if comparison.published_cpu and compared else "versus",
-    }
+    hidden = () if comparison.published_cpu and compared else ("versus",)
     intervals = {units.count(row.job.evaluate_every) for row in _select_to_target(rows)}
     words = {
         "what": "Training and inference" if any(row.job.task == "inference" for row in training) else "Training",

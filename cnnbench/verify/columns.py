@@ -192,6 +192,7 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
     "peak": show_value("theoretical", "peak_flops_per_second", GFLOPS),
     "ceiling": show_value("measured peak", "measured_peak_flops_per_second", GFLOPS),
     "achieved": show_value("achieved", "achieved_flops_per_second", GFLOPS),
+    "model": ExpectedColumn("model, zeros counted", exact("model_flops_per_second", unknown=""), GFLOPS),
     "mfu": show_value("MFU", "mfu", "theor."),
     "of_ceiling": show_interval("of peak", "share_of_measured_peak", "measured"),
     "job": ExpectedColumn("time of the job", _job_time, "h:mm:ss"),

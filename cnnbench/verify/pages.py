@@ -59,7 +59,7 @@ def _first_screen(view: PageView) -> list[RawRow]:
         return sure, len(row.trials) * row.timed_steps, row.row_key, row.header.run_id
 
     def speed(row: RawRow) -> tuple[float, str, str]:
-        names = ("speedup_over_reference", "achieved_flops_per_second")
+        names = ("speedup_over_reference", "achieved_flops_per_second", "model_flops_per_second")
         known = (each for name in names if (each := find_figure(view, row, name)))
         return next((each.value for each in known), 0.0), row.row_key, row.header.run_id
 
@@ -104,14 +104,18 @@ def _costs(view: PageView) -> list[RawRow]:
     return [row for row in timed if find_figure(view, row, "energy_joules_per_image") or view.price(row) is not None]
 
 
-OPTIONAL: Mapping[str, str] = {"versus": "speedup_over_reference", "pretraining": "pretraining_seconds"}
+OPTIONAL: Mapping[str, str] = {
+    "versus": "speedup_over_reference",
+    "pretraining": "pretraining_seconds",
+    "model": "model_flops_per_second",
+}
 """Columns that a table lacks if no row has their figure."""
 TABLES: Mapping[str, ExpectedTable] = {
-    "lecture": ExpectedTable(_lecture, "processor peak ceiling achieved job speedup versus"),
-    "first_screen": ExpectedTable(_first_screen, "processor job speedup versus achieved memory"),
+    "lecture": ExpectedTable(_lecture, "processor peak ceiling achieved model job speedup versus"),
+    "first_screen": ExpectedTable(_first_screen, "processor job speedup versus achieved model memory"),
     "training": ExpectedTable(
         attrgetter("training"),
-        "processor precision peak ceiling achieved mfu of_ceiling job pretraining speedup versus images host_peak "
+        "processor precision peak ceiling achieved model mfu of_ceiling job pretraining speedup versus images host_peak "
         "device_peak accuracy outcome",
         one_work=True,
     ),
