@@ -13,6 +13,7 @@ from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.metrics import job_flops, name_baseline, pretraining_flops, step_flops
 from cnnbench.analysis.ratio import GroupKey, PublishedResult, group_by
 from cnnbench.analysis.rows import Row
+from cnnbench.analysis.seed_accuracy import Untested, compare_with_plain
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import MINIMUM_FOR_MEDIAN
 from cnnbench.plain_text import plain
@@ -70,9 +71,19 @@ def build(
         *build_doubt_notes(doubts),
         *make_notes("rule", _write_rules(rows, comparison)),
         *make_notes("missing", (f"n/a, {figure}: {plain(reason)} ({names})." for (figure, reason), names in gaps)),
+        *list_untested(compare_with_plain(rows)[1]),
         *build_published_notes(published_rows),
         *build_conditions(rows, "not pooled and not shown: --all-runs lists each", **sources),
     )
+
+
+def list_untested(untested: Sequence[Untested]) -> tuple[Note, ...]:
+    """List the modes of which it could not be tested whether they learn as well, by reason."""
+    texts = []
+    for reason, own in group_by(untested, attrgetter("reason")).items():
+        names = dict.fromkeys(f"{_name(each.row)} {naming.short_name(each.row.job, batch=True)}" for each in own)
+        texts.append(f"Not tested whether it learns as well: {plain(reason)} ({'; '.join(names)}).")
+    return make_notes("missing", texts)
 
 
 def keep_first(*notes: Note) -> tuple[Note, ...]:

@@ -106,7 +106,7 @@ SECTIONS = (
         "convergence",
         "Whether the faster modes learn as well",
         "A mode must not buy speed with worse learning: the rows of one that does carry a doubt in every table.",
-        ("convergence",),
+        ("convergence", "learned_seeds"),
     ),
     ("noise", "How sure", "How far another process, or another minute, would have differed.", ()),
 )
@@ -159,12 +159,13 @@ def _list_sections(chart_data: ChartData, request: PageRequest, page_notes: Sequ
     if full:
         yield _machines(rows)
     if rows:
+        untested = footnotes.list_untested(compare_with_plain(chart_data.training)[1])  # in a section of their own
         shown = {column.key for table in row_tables for column in table.columns}
         clocks = sorted({row.job.clock for row in rows})
         notes = (
             *make_notes("clock", (f"Clock: {footnotes.CLOCKS[name]}." for name in clocks)),
             METHOD,
-            *keep_notes(page_notes, "rule", "missing"),
+            *(note for note in keep_notes(page_notes, "rule", "missing") if note not in untested),
         )
         method = build_table(FORMULAS, _list_formulas(shown))
         yield Section("method", "How it was timed, and how to derive it again", tables=(method,), notes=notes)
@@ -188,14 +189,16 @@ def _build_figures(
     """Yield the sections of figures with the tables that these rows have."""
     rows = chart_data.training
     conclusions, stopping = learning.build_stopping_tables(rows, processor)
-    tested = learning.build_convergence_tables(compare_with_plain(rows)[0], processor)
+    results, left_out = compare_with_plain(rows)
+    tested, untested = learning.build_convergence_tables(results, processor), footnotes.list_untested(left_out)
     costs = _build_costs(processor, rows, request)
     by_key = {table.key: table for table in (*row_tables, *costs, *stopping, *tested)}
     rules = {"stopping": learning.write_stopping_rules(), "convergence": learning.CONVERGENCE_RULES}
     for key, title, lead, wanted in SECTIONS:
         found = tuple(by_key[name] for name in wanted if name in by_key)
         said = conclusions[0] if key == "stopping" and conclusions else lead
-        yield Section(key, title, said, tables=found, notes=rules.get(key, ()) if found else ())
+        notes = rules.get(key, ()) if found else ()
+        yield Section(key, title, said, tables=found, notes=notes + (untested if key == "convergence" else ()))
 
 
 def _draw_charts(section: str, chart_data: ChartData) -> tuple[Chart, ...]:

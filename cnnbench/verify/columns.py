@@ -272,6 +272,10 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
         "accuracy on all 10,000", exact("true_accuracy", lambda s: _interval(s, "true_accuracy"))
     ),
     "convergence.mode": ExpectedColumn("mode", _word("mode")),
+    "learned_seeds.mode": ExpectedColumn("mode", _word("mode")),
+    "of_mode": show_value("test accuracy", "seed_mode_accuracy"),
+    "of_plain": show_value("of the plain mode", "seed_plain_accuracy"),
+    "apart": show_value("difference", "seed_difference"),
     "convergence.seeds": ExpectedColumn("seeds that learned", _seeds_compared),
     "mode_accuracy": ExpectedColumn("test accuracy", _side_accuracy("mode_accuracy")),
     "plain_accuracy": ExpectedColumn("of the plain mode", _side_accuracy("plain_accuracy")),

@@ -99,6 +99,15 @@ def _stops(view: PageView) -> list[RawRow]:
     return _each_evaluated(under_rule) if _epochs(view) else []
 
 
+def _learned_seeds(view: PageView) -> list[RawRow]:
+    """List each compared row once per seed that it or its plain row learned with."""
+    found = []
+    for row in view.training:
+        if plain := learning.find_plain(view, row):
+            found += [row] * len({*learning.right_by_seed(row), *learning.right_by_seed(plain)})
+    return found
+
+
 def _costs(view: PageView) -> list[RawRow]:
     timed = [row for row in view.training if find_figure(view, row, "job_seconds")]
     return [row for row in timed if find_figure(view, row, "energy_joules_per_image") or view.price(row) is not None]
@@ -158,6 +167,7 @@ TABLES: Mapping[str, ExpectedTable] = {
         lambda view: [row for row in view.training if learning.find_plain(view, row)],
         "mode seeds mode_accuracy plain_accuracy difference of_medians margin verdict",
     ),
+    "learned_seeds": ExpectedTable(_learned_seeds, "mode seed of_mode of_plain apart"),
 }
 """Every table of figures by its key."""
 
