@@ -224,6 +224,8 @@ def explain(names: tuple[str, ...], slide: bool, compare: bool, results: Path | 
     found = explanation.explain(workload)
     if not slide:
         return destination.emit(words.build(found))
+    if statement := lecture_slides.STATEMENTS.get(workload.name):
+        return destination.emit(words.build_statement(found, statement))
     printed = lecture_slides.slide_of(workload.name)
     also = explanation.explain(workloads.get(printed.also)) if printed.also else None
     destination.emit(words.build_slide(found, printed, also))

@@ -17,6 +17,7 @@ from cnnbench.analysis.seed_accuracy import Untested, compare_with_plain
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import MINIMUM_FOR_MEDIAN
 from cnnbench.plain_text import plain
+from cnnbench.report.cells import explain_software
 from cnnbench.report.model import Note, NoteKind, make_notes
 from cnnbench.schema import PROTOCOL, Job
 
@@ -156,7 +157,7 @@ def _write_rules(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
         seconds = units.count(published.job_seconds)
         yield (
             f"Over the {plain(published.processor)}: its published {seconds} s over the row's time of the same job (assumed: "
-            f"the source does not say what was timed); {published.year}'s software, one run, taken as exact."
+            f"the source does not say what was timed), one run, taken as exact; {explain_software(published.year)}."
         )
     for row in rows:
         if row.peak_flops_per_second is not None and row.peak_origin is not None:

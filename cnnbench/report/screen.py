@@ -278,7 +278,8 @@ def write_sentence(comparison: Comparison, best: Row | None, elsewhere: Sequence
         ratios.append(f"{metric_cell(best, 'speedup').one_line} as fast as {whom}")
     if best.speedup_over_published and base:
         published = f"{base.year}'s {plain(base.processor)} by the published time, {units.duration(base.job_seconds)}"
-        ratios.append(f"{metric_cell(best, 'speedup_over_reference').one_line} as fast as {published}")
+        ratio = metric_cell(best, "speedup_over_reference").one_line
+        ratios.append(f"{ratio} as fast as {published} ({cells.explain_software(base.year)})")
     against = f": {' and '.join(ratios)}" if ratios else ""
     where = ""
     for row in elsewhere:

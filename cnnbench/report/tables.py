@@ -102,7 +102,7 @@ FIRST_SCREEN = TableSpec[Row](
         ColumnSpec("memory", "memory", 1, _memory),
     ),
     "~ is projected from timed steps; in brackets 95 % intervals between n fresh processes; published rows as printed, the job "
-    "they timed is assumed; memory is the largest while training, of the process or, on a GPU, of the device",
+    "they timed is assumed{software}; memory is the largest while training, of the process or, on a GPU, of the device",
 )
 """The lecture's table for a page that says more below: six columns, and at most six rows, see `build_first_screen`."""
 RESOURCES = _declare(
@@ -462,6 +462,7 @@ def word_columns(comparison: Comparison, rows: Sequence[Row]) -> dict[str, str]:
     return {
         "clock": footnotes.list_clocks(row.job for row in rows) or "as published",
         "baseline": comparison.baseline or "CPU",
+        "software": "" if cpu is None else f"; {cells.explain_software(cpu.year)}",
         "published": "" if cpu is None else f"{cpu.year}'s\n{plain(cpu.processor).rpartition(' ')[2]}",
     }
 
