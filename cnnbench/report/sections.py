@@ -495,8 +495,8 @@ def _compare(row: Row, comparison: Comparison) -> Iterator[str]:
     if row.speedup_over_published and base:
         network = " ".join(("the lecture's CNN", *naming.deviations(row.job)))
         time, ratio = (metric_cell(row, each).one_line for each in ("job_seconds", "speedup_over_reference"))
-        published = f"by the published time of {base.year}'s {base.processor}; {cells.explain_software(base.year)}"
-        yield f"{name} trains {network} in {time}: {ratio} as fast, {published}."
+        published = f"{base.year}'s {base.processor} by the published time; {cells.explain_software(base.year)}"
+        yield f"{name} trains {network} in {time}: {ratio} as fast as {published}."
     elif not has_baseline:
         step = metric_cell(row, "step_seconds").text
         article = {"training": "a training", "inference": "an inference"}[row.job.task]
