@@ -84,7 +84,7 @@ def lecture_run():
 def test_then_and_now_says_what_is_assumed_and_what_is_projected():
     report = then_and_now()
     said = words(report)
-    differ = "cannot separate hardware from software; software differs too: 2017's TensorFlow 1"
+    differ = "cannot separate hardware from software; software differs too: TensorFlow 1 of 2017"
     for part in ("is assumed", differ, "one run without a spread", "~ means projected", "n < 3", "No mean"):
         assert part in said
     assert "interleaved" not in said
@@ -98,7 +98,7 @@ def test_then_and_now_says_what_is_assumed_and_what_is_projected():
 
 def test_wherever_a_published_time_is_divided_the_software_is_named(tmp_path):
     """Screen, claim, rules and first screen of a report, and a comparison either way."""
-    text = "software differs too: 2017's TensorFlow 1 there, today's torch here"
+    text = "software differs too: TensorFlow 1 of 2017 there, today's torch here"
     results = report_builders.write(tmp_path / "results", [b.ledger(b.repeats(b.cnn_job(), [0.01] * 3))])
     call = CliRunner().invoke
     shown = [call(cli, ["show", str(results)]).stdout, call(cli, ["show", "--all", str(results)]).stdout]

@@ -135,7 +135,7 @@ def title_run(row: Row, processor: ProcessorCell) -> str:
 
 def explain_software(year: int | str) -> str:
     """Explain, for a sentence's end, that a ratio to a published time is not of the hardware alone."""
-    return f"software differs too: {year}'s TensorFlow 1 there, today's torch here"
+    return f"software differs too: TensorFlow 1 of {year} there, today's torch here"
 
 
 def build_published_cells(found: PublishedResult) -> dict[str, Cell]:
