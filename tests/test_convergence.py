@@ -8,6 +8,7 @@ import builders as b
 import learning_builders as lb
 import pytest
 import report_builders
+from audit_builders import Made, put
 from click.testing import CliRunner
 
 from cnnbench.analysis import process_table, seed_accuracy, speedup
@@ -16,6 +17,8 @@ from cnnbench.cli.learning import convergence as command
 from cnnbench.cli.read import show
 from cnnbench.errors import ExitCode, UsageError
 from cnnbench.naming import step_label
+from cnnbench.report import tables
+from cnnbench.report.render import html, markdown, text
 
 
 def call(*arguments, **environment):
@@ -251,8 +254,8 @@ class TestCommand:
     @pytest.mark.parametrize("format_", ["table", "markdown", "latex", "csv"])
     def test_every_format_has_the_figures(self, results, format_):
         shown = call(results, "--format", format_).stdout.replace("{-}", "-")
-        for text in ("98.734", "-0.398", "0.057", "learns worse", "more than 1,000 seeds"):
-            assert text in shown
+        for each in ("98.734", "-0.398", "0.057", "learns worse", "more than 1,000 seeds"):
+            assert each in shown
 
     def test_nothing_to_test_says_why_and_what_to_do(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -265,8 +268,43 @@ class TestCommand:
 
     def test_a_page_has_the_table_where_modes_could_be_tested(self):
         section = next(each for each in report_builders.page([lb.modes()]).sections if each.key == "convergence")
-        assert [table.key for table in section.tables] == ["convergence"]
-        assert "convergence" not in {each.key for each in report_builders.page().sections}
+        assert [table.key for table in section.tables] == ["convergence", "learned_seeds"]
+        (bare,) = [each for each in report_builders.page().sections if each.key == "convergence"]
+        assert not bare.tables
+        assert bare.notes
+        assert all(note.text.startswith("Not tested") for note in bare.notes)
+
+    def test_each_seed_of_both_sides_is_printed(self, results):
+        """`PLAIN` against `WORSE`, seed by seed; one image of the 10,000 is 0.010 pp."""
+        document = json.loads(call(results, "--format", "json").stdout)
+        (seeds,) = [table["rows"] for table in document["tables"] if table["key"] == "learned_seeds"]
+        assert len(seeds) == 15
+        worse = [row for row in seeds if row["mode"] == "bf16"]
+        assert [row["seed_mode_accuracy"] for row in worse] == [right / 10_000 for right in lb.WORSE]
+        assert [row["seed_plain_accuracy"] for row in worse] == [right / 10_000 for right in lb.PLAIN]
+        first = round(100 * (lb.WORSE[0] - lb.PLAIN[0]) / 10_000, 3)
+        assert worse[0]["apart_text"] == f"{first:+.3f} pp"
+
+    @pytest.mark.parametrize("format_", ["table", "markdown", "latex", "csv", "json"])
+    def test_what_was_not_tested_is_in_every_format(self, format_):
+        ledger = b.ledger([*lb.modes().records, *lb.trained(lb.EQUAL[:3], start=90, execution="compiled")])
+        comparison = speedup.compute_speedups(process_table.read_processes([ledger])[0])
+        printed = {"show": text.render(tables.build(comparison), format_, width=200)}
+        page = report_builders.page([ledger])
+        if format_ in ("csv", "json"):
+            printed["report"] = text.render(page.report, format_)
+        printed["html"], printed["md"] = html.render(page, static=True), markdown.render_page(page, charts_at=None)
+        for name, shown in printed.items():
+            assert "Not tested whether it learns as well" in " ".join(shown.split()), name
+            assert "compiled" in shown, name
+
+    def test_the_audit_finds_another_seeds_accuracy(self):
+        made = Made(outputs=["page.md"], ledgers=[lb.modes()])
+        assert made.findings() == []
+        page = made.text("page.md")
+        table = page[page.index("Each seed of the modes") :]
+        right, wrong = (f"{100 * each / 10_000:.3f} %" for each in (lb.WORSE[0], lb.WORSE[0] + 1))
+        assert made.findings({"page.md": page.replace(table, put(table, right, wrong))})
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from cnnbench.errors import ExitCode
 from cnnbench.report import explain as words
 from cnnbench.schema import Evaluation, Job, Record
 from cnnbench.workloads import explanation
-from cnnbench.workloads.lecture_slides import CONCLUSION_WORKLOADS, SLIDES, Slide
+from cnnbench.workloads.lecture_slides import CONCLUSION_WORKLOADS, SLIDES, STATEMENTS, Slide
 
 MEMORY_SLIDE = [
     ("input 28x28x1", "784", "784", "0", "0"),
@@ -117,8 +117,24 @@ def test_json_has_the_slide_beside_the_layers(capsys: pytest.CaptureFixture[str]
     assert found["total"]["activation_bytes"] == 232_808
 
 
+def test_vgg_won_localisation_in_2014(capsys: pytest.CaptureFixture[str]) -> None:
+    """Simonyan and Zisserman, 2015: "the first and the second places in the localisation and classification tracks"."""
+    text = " ".join(printed(capsys, "explain", "vgg16", "--slide").split())
+    for words_of_it in (
+        "ImageNet 2013 winner",
+        "ILSVRC 2014: second in classification, first in localisation",
+        "GoogLeNet",
+    ):
+        assert words_of_it in text
+    found = as_json(capsys, "explain", "vgg16", "--slide")
+    assert found["slide"]["printed"] == "ImageNet 2013 winner"
+    assert found["slide"]["right"].startswith("ILSVRC 2014")
+    documented = (Path(__file__).parents[1] / "docs" / "explain.md").read_text(encoding="utf-8")
+    assert STATEMENTS["vgg16"].right in " ".join(documented.split())
+
+
 def test_a_workload_without_a_slide_is_one_error(capsys: pytest.CaptureFixture[str]) -> None:
-    said = refused(capsys, "explain", "vgg16", "--slide")
+    said = refused(capsys, "explain", "softmax", "--slide")
     assert all(name in said for name in ("vgg16", "mlp-1", "mnist-cnn-2048"))
     assert "choose one of them" in refused(capsys, "explain", "mlp-1", "mnist-cnn-2048", "--slide", "--compare")
 

@@ -26,7 +26,7 @@ from cnnbench.engine.trial import follow_recipe
 from cnnbench.engine.tuned import graph_training
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.plan.suite import load_suite
-from cnnbench.schema import TUNED_ERROR, WorkerInput
+from cnnbench.schema import TUNED_ERROR, TUNED_RUNG, WorkerInput
 from cnnbench.workloads import flops, recipes
 
 STEPS = 12
@@ -257,7 +257,7 @@ class TestWhole:
         trial = found.trial
         assert trial is not None
         assert (trial.steps, trial.images, len(trial.block_seconds)) == (STEPS, STEPS * 20, 1)
-        assert trial.settings[tuned.VARIANT_SETTING] == "graph"
+        assert trial.settings[TUNED_RUNG] == "graph"
         assert trial.settings["steps_per_launch"] == str(STEPS)
         assert float(trial.settings[TUNED_ERROR]) < 2e-5
         assert trial.test is not None

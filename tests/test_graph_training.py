@@ -18,7 +18,7 @@ from cnnbench.engine.batches import TrainingSetup, make_batches
 from cnnbench.engine.training import Training
 from cnnbench.engine.tuned import graph_training
 from cnnbench.errors import UnsupportedError
-from cnnbench.schema import TUNED_ERROR, Job
+from cnnbench.schema import TUNED_ERROR, TUNED_RUNG, Job
 from cnnbench.workloads import Workload, flops
 
 CPU = torch.device("cpu")
@@ -334,7 +334,7 @@ class TestFallback:
         self, recorders: list[FakeRecorder], on_gpu: None
     ) -> None:
         run = tuned.make(TrainingSetup(job("mlp-1", "auto"), workloads.get("mlp-1"), digits(), CPU))
-        assert run.recorded_settings[tuned.VARIANT_SETTING] in ON_GPU
+        assert run.recorded_settings[TUNED_RUNG] in ON_GPU
         for name in ON_GPU:
             assert f"{name} " in run.recorded_settings[tuned.TRIED_SETTING]
 
@@ -346,7 +346,7 @@ class TestFallback:
 
         monkeypatch.setattr(FakeRecorder, "record", fail)
         run = tuned.make(TrainingSetup(job("mlp-1", "auto"), workloads.get("mlp-1"), digits(), CPU))
-        assert run.recorded_settings[tuned.VARIANT_SETTING] == "fused"
+        assert run.recorded_settings[TUNED_RUNG] == "fused"
         for rung in RECORDED:
             assert (
                 f"{rung}: the step could not be recorded: RuntimeError: why"
@@ -366,7 +366,7 @@ class TestFallback:
 
         monkeypatch.setattr(torch, "compile", broken)
         run = tuned.make(TrainingSetup(job("mlp-1", "auto"), workloads.get("mlp-1"), digits(), CPU))
-        assert run.recorded_settings[tuned.VARIANT_SETTING] in ("graph", "fused")
+        assert run.recorded_settings[TUNED_RUNG] in ("graph", "fused")
         assert (
             "compiled-graph: torch.compile failed: RuntimeError: no triton here"
             in run.recorded_settings[tuned.TRIED_SETTING]

@@ -12,10 +12,10 @@ from fake_graph_recorder import FakeRecorder
 from test_tuned import digits, job
 
 from cnnbench import data, validity
-from cnnbench.engine import canary, tuned, worker
+from cnnbench.engine import canary, worker
 from cnnbench.engine.process import ProgressWriter
 from cnnbench.engine.tuned import graph_training
-from cnnbench.schema import TUNED_ERROR, Canary, Outcome, WorkerInput
+from cnnbench.schema import TUNED_ERROR, TUNED_RUNG, Canary, Outcome, WorkerInput
 
 SANG = Canary(
     passed=True, side=256, launches=4, small_seconds=1.0, large_seconds=8.0, growth=8.0, sync_seconds=8.0,
@@ -56,7 +56,7 @@ def test_every_clock_runs_it_and_no_gate_closes(
     assert trial.images == trial.steps * 32
     assert trial.test is not None
     assert trial.test.images == 200
-    assert trial.settings[tuned.VARIANT_SETTING] == "graph"
+    assert trial.settings[TUNED_RUNG] == "graph"
     assert float(trial.settings[TUNED_ERROR]) < 2e-5
     assert int(trial.settings["steps_per_launch"]) > 1
     assert trial.operators_per_step is None

@@ -191,6 +191,9 @@ class TestClock:
         assert any("gradients are off" in each.message for each in found)
 
 
+FORMATS = ("table", "markdown", "latex", "csv")
+
+
 def available() -> bool:
     from test_tuned import available as known
 
@@ -265,6 +268,12 @@ class TestClaims:
             assert text in done.stdout
         told = CliRunner().invoke(command, [str(results), "--format", "json"]).stdout
         assert ('"verdict": "holds"' in told) == (code == 0)
+        assert '"recipe_chosen_on": "test images"' in told
+        for printed in (
+            told,
+            *(CliRunner().invoke(command, [str(results), "--format", each]).stdout for each in FORMATS),
+        ):
+            assert "chosen by accuracy on the same test images" in " ".join(printed.split())
 
     def test_nothing_to_show_says_what_to_measure(self, tmp_path: Path) -> None:
         few = report_builders.write(tmp_path / "few", [b.ledger(lb.trained(GOOD[:2]))])

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import builders as b
 import pytest
+import report_builders
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from side_builders import HERE, LECTURE, OPPOSITE, PUBLISHED, cnn, lines, run, same_numbers, side, some_rows, words
 
 from cnnbench.analysis.comparison import compare_sides
+from cnnbench.cli.main import cli
 from cnnbench.report import comparison as reporting
+from cnnbench.report.render import markdown
 
 
 def test_then_and_now_by_hand():
@@ -77,7 +84,7 @@ def lecture_run():
 def test_then_and_now_says_what_is_assumed_and_what_is_projected():
     report = then_and_now()
     said = words(report)
-    differ = "Hardware and software both differ from 2017"
+    differ = "cannot separate hardware from software; software differs too: TensorFlow 1 of 2017"
     for part in ("is assumed", differ, "one run without a spread", "~ means projected", "n < 3", "No mean"):
         assert part in said
     assert "interleaved" not in said
@@ -87,3 +94,31 @@ def test_then_and_now_says_what_is_assumed_and_what_is_projected():
     assert projected[1] == "~0:07:09.0 (projected; n=3)"
     assert projected[2] == "~14.76x (14.76–14.76x; n=3)"
     assert projected[3] == "FASTER"
+
+
+def test_wherever_a_published_time_is_divided_the_software_is_named(tmp_path):
+    """Screen, claim, rules and first screen of a report, and a comparison either way."""
+    text = "software differs too: TensorFlow 1 of 2017 there, today's torch here"
+    results = report_builders.write(tmp_path / "results", [b.ledger(b.repeats(b.cnn_job(), [0.01] * 3))])
+    call = CliRunner().invoke
+    shown = [call(cli, ["show", str(results)]).stdout, call(cli, ["show", "--all", str(results)]).stdout]
+    sides = [str(results), "reference"]
+    shown += [call(cli, ["compare", *each, "--format", "markdown"]).stdout for each in (sides, sides[::-1])]
+    page = report_builders.page([b.ledger(b.repeats(b.cnn_job(), [0.01] * 3))])
+    first = report_builders.page([b.ledger(b.repeats(b.cnn_job(), [0.01] * 3))], template="first screen")
+    shown += [page.headline[0], markdown.render_first_screen(first, rest_at="report.md")]
+    assert [text in " ".join(each.split()) for each in shown] == [True] * len(shown)
+
+
+def test_a_ledger_of_published_rows_is_either_side(tmp_path):
+    """Its path means what `reference` means; the ratio one way is the inverse of the other."""
+    results = report_builders.write(tmp_path / "results", [b.ledger(b.repeats(b.cnn_job(), [0.01] * 3))])
+    path = next((Path(__file__).parents[1] / "results" / "reference").glob("*.jsonl"))
+    ratios = []
+    for sides in ((path, results), ("reference", results), (results, path)):
+        done = CliRunner().invoke(cli, ["compare", *map(str, sides), "--format", "json"])
+        assert done.exit_code == 0, done.output
+        rows = json.loads(done.stdout)["tables"][0]["rows"]
+        ratios.append(sorted(row["ratio"] for row in rows))
+    assert ratios[0] == ratios[1]
+    assert ratios[0] == pytest.approx(sorted(1 / each for each in ratios[2]))

@@ -122,11 +122,15 @@ def test_the_first_sentence_says_what_how_fast_against_what_and_how_sure(results
     """
     assert words(screen(results)).partition(" Newest run")[0] == (
         "Test CPU 9000 (cpu, 8 threads) trains mnist-cnn b128 fp32 for 100 epochs in ~0:50:46 (0:49:01–0:52:34; projected, "
-        "n=3): ~2.08x (2.01–2.15x; n=3) as fast as 2017's Intel i7-4790K by the published time, 1:45:31."
+        "n=3): ~2.08x (2.01–2.15x; n=3) as fast as 2017's Intel i7-4790K by the published time, 1:45:31 (software "
+        "differs too: TensorFlow 1 of 2017 there, today's torch here)."
     )
     older = words(screen(results, "--run", "r1")).partition(" Run: ")[0]
     assert older.startswith("NVIDIA Testla T1 (cuda:0) trains mnist-cnn b128 fp32 for 100 epochs in 0:00:42.9 (")
-    assert older.endswith("148x (148–148x; n=3) as fast as 2017's Intel i7-4790K by the published time, 1:45:31.")
+    assert older.endswith(
+        "148x (148–148x; n=3) as fast as 2017's Intel i7-4790K by the published time, 1:45:31 (software "
+        "differs too: TensorFlow 1 of 2017 there, today's torch here)."
+    )
 
 
 def test_doubts_about_a_sentence_of_another_run_are_among_those_by_number(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ ALL = [
     "sweeps",
     "resources",
     "learning",
+    "convergence",
     "noise",
     "doubts",
     "machines",

@@ -12,7 +12,11 @@ import pytest
 import cnnbench
 
 STUDIES = Path(__file__).parents[1] / "docs" / "studies"
-PAGES = {"false_alarms.py": "false-alarms.md", "loss_curves.py": "loss-curves.md"}
+PAGES = {
+    "false_alarms.py": "false-alarms.md",
+    "loss_curves.py": "loss-curves.md",
+    "noninferiority.py": "noninferiority.md",
+}
 
 
 def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -29,6 +33,8 @@ def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
         (("false_alarms.py", "--checks", "1"), "--checks"),
         (("loss_curves.py", "."), "no mode beside its plain row in ."),
         (("loss_curves.py", "nosuch"), "'nosuch' does not exist"),
+        (("noninferiority.py", "--from", "x.json"), "x.json: no counts of noninferiority.py"),
+        (("noninferiority.py", "--tests", "1"), "--tests"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )

@@ -26,7 +26,7 @@ from cnnbench.engine.tuned.native import group_layers
 from cnnbench.engine.tuned.native_training import NativeStep
 from cnnbench.errors import UnsupportedError
 from cnnbench.plan.suite import load_suite
-from cnnbench.schema import TUNED_ERROR, Job
+from cnnbench.schema import TUNED_ERROR, TUNED_RUNG, Job
 from cnnbench.workloads import flops
 
 CPU = torch.device("cpu")
@@ -121,7 +121,7 @@ class TestSameMathematics:
         run = training()
         assert run.recorded_settings[TUNED_ERROR] == "nan"
         chosen = training(execution="auto")
-        assert chosen.recorded_settings[tuned.VARIANT_SETTING] == "fused"
+        assert chosen.recorded_settings[TUNED_RUNG] == "fused"
         assert "native: its gradients are off by nan, the limit is" in chosen.recorded_settings[tuned.TRIED_SETTING]
 
     @pytest.mark.parametrize("rung", tuned.list_variants(torch.device("cpu")))
@@ -328,7 +328,7 @@ class TestChoice:
     @needs_native
     def test_auto_takes_a_rung_and_says_what_the_others_took(self) -> None:
         run = training(execution="auto")
-        assert run.recorded_settings[tuned.VARIANT_SETTING] in tuned.VARIANTS
+        assert run.recorded_settings[TUNED_RUNG] in tuned.VARIANTS
         assert all(
             f"{name} " in run.recorded_settings[tuned.TRIED_SETTING]
             for name in tuned.list_variants(torch.device("cpu"))
@@ -342,7 +342,7 @@ class TestChoice:
         native.load.cache_clear()
         try:
             run = training(execution="auto")
-            assert run.recorded_settings[tuned.VARIANT_SETTING] == "fused"
+            assert run.recorded_settings[TUNED_RUNG] == "fused"
             assert (
                 "native: native kernels need a C++ compiler, no-such-compiler was not found"
                 in run.recorded_settings[tuned.TRIED_SETTING]
@@ -354,7 +354,7 @@ class TestChoice:
 
     def test_a_network_that_no_kernel_knows_falls_back_with_the_layer_named(self) -> None:
         run = training(execution="auto", pool="average")
-        assert run.recorded_settings[tuned.VARIANT_SETTING] == "fused"
+        assert run.recorded_settings[TUNED_RUNG] == "fused"
         if available():
             assert "without max pooling of 2" in run.recorded_settings[tuned.TRIED_SETTING]
 

@@ -17,6 +17,7 @@ from cnnbench.engine.tuned import native
 from cnnbench.engine.tuned.native import group_layers
 from cnnbench.engine.tuned.native_training import NativeStep
 from cnnbench.errors import UnsupportedError
+from cnnbench.schema import TUNED_RUNG
 from cnnbench.workloads import TUNED_TOLERANCE
 
 ROUNDED_GRADIENTS = 1e-2
@@ -158,7 +159,7 @@ class TestFallback:
         except UnsupportedError as error:
             pytest.skip(str(error))
         run = training(execution="auto", precision="bf16")
-        assert run.recorded_settings[tuned.VARIANT_SETTING] == "fused"
+        assert run.recorded_settings[TUNED_RUNG] == "fused"
         assert "processors with AVX512-BF16 only" in run.recorded_settings[tuned.TRIED_SETTING]
 
     def test_fp16_is_refused_by_name(self) -> None:

@@ -65,7 +65,7 @@ def test_one_digit_changed_in_what_a_column_sorts_by_is_named(made: Made, html: 
 
 def test_one_digit_changed_in_a_claim_is_named(made: Made, html: str) -> None:
     """Every digit of it, those of names too."""
-    said = re.compile(r"^\*\*.*\bthe speed of .*$", re.MULTILINE)
+    said = re.compile(r"^\*\*.*\bby the published time; .*$", re.MULTILINE)
     for source, name, text, within in (
         (made, PAGE, html, CLAIM),
         (made, DOCUMENT, made.text(DOCUMENT), said),

@@ -69,6 +69,8 @@ def with_ceilings(rows: Sequence[Row], products: Sequence[Row]) -> list[Row]:
             row = _with_ceiling(row, best or by_boot.get(_boot_key(row)))
             if row.step_seconds is not None and row.job.processes == 1:  # floors do not cover waiting for others
                 step, rate = row.step_seconds.value, follow(row, "ceiling_flops_per_second.value")
+                # Where products with zeros are left out, the model's FLOPs are no lower bound of the step.
+                rate = None if row.flops_per_second is None else rate
                 floors = find_bottleneck(row.job, step, row.floors, row.operators_per_step, rate)
                 row = replace(row, bottleneck=floors)
         elif best is not None and best.row_key == row.row_key:
@@ -135,15 +137,8 @@ def _with_ceiling(row: Row, product: Row | None) -> Row:
         share = share.scaled(1 / devices)
     if share is not None and share.value > 1:
         # A whole training step is faster than the bare products of its device.
-        code, remedy = "above-ceiling", "Measure the products again, in the same run."
         text = f"the step reaches {share.value:.0%} of the best matrix product measured on its device"
-        if row.job.division != "reference":
-            code, remedy = (
-                "zeros-left-out",
-                "Read its FLOP/s as the model's arithmetic per second, not as the device's.",
-            )
-            text = f"the model's FLOPs amount to {share.value:.0%} of the best matrix product: products with zeros are left out"
-        row = row.with_doubt(Doubt(code, text, remedy))
+        row = row.with_doubt(Doubt("above-ceiling", text, "Measure the products again, in the same run."))
     peak = rate and rate.scaled(devices)
     return replace(row, ceiling_flops_per_second=peak, ceiling_run_id=product.run_id, ceiling_share=share)
 

@@ -20,7 +20,7 @@ from cnnbench.analysis.rows import FloorKind, NamedCount, NamedValue, Row, follo
 from cnnbench.analysis.stats import Estimate, MedianEstimate, geometric
 from cnnbench.errors import WorkloadError
 from cnnbench.plain_text import plain
-from cnnbench.schema import PACKAGE_COUNTER, Energy, Job, Trial
+from cnnbench.schema import PACKAGE_COUNTER, TUNED_RUNG, Energy, Job, Trial
 from cnnbench.workloads import Workload
 
 PROJECTION_PROCESSES = 3
@@ -53,6 +53,12 @@ class ProcessMetrics:
     def step_seconds(self) -> float:
         """Mean over all timed steps: the blocks' sum over their steps."""
         return self.seconds / self.trial.steps
+
+    @property
+    def leaves_out_zeros(self) -> bool:
+        """Whether kernels that skip products with zeros ran: the native ones, or an unrecorded choice on a CPU."""
+        rung = self.trial.settings.get(TUNED_RUNG, self.job.execution)
+        return self.job.device == "cpu" and rung in ("native", "auto")
 
     @property
     def energy(self) -> Energy | None:
@@ -179,6 +185,8 @@ class Metric(Figure[Row]):
     """The fields of `Trial` that the value is computed from."""
     explained_as: str = ""
     """The name on the page of formulas; if empty, the heading."""
+    optional: bool = False
+    """Whether a table leaves out the column where no line has the figure."""
     always_explained: bool = True
     """Whether every report lists the formula, not only those that show the column."""
 
@@ -239,6 +247,11 @@ def _divide_by(flops: int | None, seconds: float | None) -> float | None:
     return flops / seconds if flops and seconds else None
 
 
+def _measure_model_rate(process: ProcessMetrics) -> float | None:
+    """Divide the model's FLOPs of a step by its mean seconds."""
+    return _divide_by(step_flops(process.job), process.step_seconds)
+
+
 def pretraining_flops(job: Job) -> int | None:
     """Count the model FLOPs of the job's pre-training.
 
@@ -296,6 +309,16 @@ def _explain_missing_job(row: Row, values: Sequence[float], good: Sequence[Proce
         f"a projection needs {PROJECTION_PROCESSES} processes of {PROJECTION_STEPS} steady steps, there are "
         f"{len(good)} of {fewest}"
     )
+
+
+def _explain_missing_rate(row: Row, values: Sequence[float], good: Sequence[ProcessMetrics]) -> str | None:
+    """Explain that the model's FLOPs are unknown, or that the device did not compute all of them."""
+    if any(each.leaves_out_zeros for each in good):
+        return (
+            "the native kernels leave out products with zeros, so the device computes fewer FLOPs than the model has; "
+            "model FLOP/s counts them"
+        )
+    return None if values else f"FLOPs of {row.job.workload} version {row.job.workload_version} are not known here"
 
 
 def _explain_missing_device_peak(row: Row, values: Sequence[float], good: Sequence[ProcessMetrics]) -> str | None:
@@ -443,11 +466,28 @@ METRICS = (
         tables={"training": 4, "lecture": 2},
         key="achieved",
         raw_name="achieved_flops_per_second",
-        of=lambda process: _divide_by(step_flops(process.job), process.step_seconds),
-        why_missing="FLOPs of {0.job.workload} version {0.job.workload_version} are not known here",
-        gap="achieved FLOP/s",
+        of=lambda process: None if process.leaves_out_zeros else _measure_model_rate(process),
+        why_missing=_explain_missing_rate,
+        gap="achieved FLOP/s, of peak, compute floor",
         formula="model FLOPs of a step / mean seconds of a step; geometric mean over processes",
         reads="block_seconds, steps",
+    ),
+    Metric(
+        "model_flops_per_second",
+        "model, zeros\ncounted",
+        "GFLOP/s",
+        text=units.giga,
+        tables={"training": 4, "lecture": 2},
+        key="model",
+        of=lambda process: _measure_model_rate(process) if process.leaves_out_zeros else None,
+        absent=lambda row: "",
+        optional=True,
+        formula=(
+            "model FLOPs of a step / mean seconds of a step, for kernels that leave out products with zeros; geometric mean over "
+            "processes; compared with no peak"
+        ),
+        reads="block_seconds, steps",
+        always_explained=False,
     ),
     Metric(
         "mfu",
@@ -496,6 +536,7 @@ METRICS = (
         details=_describe_pretraining,
         further={"pretraining_flops_per_second": "pretraining_flops_per_second.value"},
         absent=lambda row: "",
+        optional=True,
         formula="seconds before the first step, geometric mean over processes; FLOP/s: its model FLOPs over them",
         reads="pretraining_seconds",
         always_explained=False,

@@ -398,6 +398,9 @@ class Row:
     step_seconds_over_runs = NamedEstimate()
     """The mean step over all runs of the row on its boot; n counts runs. None below five of them."""
     flops_per_second = NamedEstimate()
+    """Model FLOP/s that the device computed; None where kernels leave out products with zeros."""
+    model_flops_per_second = NamedEstimate()
+    """Model FLOP/s of such kernels, which count products that were left out."""
     images_per_second = NamedEstimate()
     job_seconds = NamedEstimate()
     """Seconds of the whole job, measured or projected. A job to a target has no fixed length; see `time_to_accuracy`."""

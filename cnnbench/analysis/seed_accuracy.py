@@ -16,8 +16,10 @@ test of non-inferiority. A mode that learns worse gets a doubt, which is printed
 "No significant difference" proves nothing: with few and noisy seeds nothing is ever significant. So the question is
 reversed. The mode has to show that it is not worse than the reference by the margin or more: the lower one-sided 95 %
 bound of the difference must be above minus the margin. A mode that is worse by exactly the margin passes in at most 5 %
-of all tests (see tests/test_noninferiority.py), however few the seeds. (Student's t on the differences where both sides
-have the same seeds, else Welch's: B. L. Welch, Biometrika 34, 1947.)
+of all tests, however few the seeds, if accuracies are normal over seeds (see tests/test_noninferiority.py). They need not
+be: a mode in which one seed in ten is bad passes in more than a fifth (docs/studies/noninferiority.md), so the seeds are
+printed too. (Student's t on the differences where both sides have the same seeds, else Welch's: B. L. Welch, Biometrika
+34, 1947.)
 
 The rule on seeds that fail: a mode of which any seed diverged, or missed its target, where none of the plain row's did,
 learns worse, whatever the other seeds' mean. Where seeds of both failed the recipe itself is unsure, and it is
@@ -43,7 +45,7 @@ from cnnbench.analysis.rows import Row, follow
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import SPLIT_IMAGES, Job
 from cnnbench.schema.job import TEST_IMAGES, Order, plain_values
-from cnnbench.workloads import Band
+from cnnbench.workloads import Band, recipes
 
 BAND_SEEDS = 10
 """The fewest seeds that a band is computed from."""
@@ -193,6 +195,12 @@ class Claim(SeedGroup):
     def target(self) -> float:
         """Share of all test images that the recipe must get right."""
         return self.row.job.target or 1.0
+
+    @property
+    def chosen_on(self) -> str | None:
+        """The images by which the recipe was chosen; None for a recipe that is not known here."""
+        found = recipes.RECIPES.get(self.row.job.recipe or "")
+        return None if found is None else found.chosen_on
 
     @property
     def lost(self) -> int:

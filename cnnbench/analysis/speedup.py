@@ -205,7 +205,7 @@ def _with_metrics(row: Row, good: Sequence[ProcessMetrics]) -> Row:
         row,
         values=values,
         costs=_average_by_round(row, good, "job_seconds" if row.job.divided_whole else "step_seconds"),
-        rates=_average_by_round(row, good, "flops_per_second"),
+        rates={} if reasons["achieved"] else _average_by_round(row, good, "flops_per_second"),
         energy=estimate_energy_use([each.energy for each in good if each.energy], row.job.batch_size),
         copies=tuple(each.copy_seconds for each in good if each.copy_seconds),
         accuracy=None if isinstance(accuracy, str) else accuracy,

@@ -23,6 +23,9 @@ from cnnbench.report.model import Document
 from cnnbench.report.render import text
 from cnnbench.schema import RunHeader
 
+RATES = ("flops_per_second", "model_flops_per_second")
+"""Names of the model's FLOP/s: as the device computed them, and where kernels leave out products with zeros."""
+
 
 @dataclass(frozen=True)
 class ExportedJob:
@@ -150,6 +153,7 @@ def extra_info(each: ExportedJob) -> Document:
     first, figures = each.processes[0], each.metrics
     seconds = statistics.median(each.seconds)
     flops, trains = step_flops(first.job), any(figure.images_per_second for figure in figures)
+    rate = RATES[any(figure.leaves_out_zeros for figure in figures)]
     peaks = {
         name: max((value for figure in figures if (value := getattr(figure, name)) is not None), default=None)
         for name in ("host_peak_bytes", "device_peak_bytes")
@@ -164,7 +168,7 @@ def extra_info(each: ExportedJob) -> Document:
         "threads": first.job.threads,
         "torch": first.software.torch,
         "flops": flops,
-        "flops_per_second": flops and flops / seconds,
+        **{name: flops and flops / seconds if name == rate else None for name in RATES},
         "images_per_second": first.job.batch_size / seconds if trains else None,
         **peaks,
         "doubts": sorted({doubt.message for process in each.processes for doubt in process.doubts}),

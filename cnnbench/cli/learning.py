@@ -115,6 +115,7 @@ def convergence(selection: Selection, destination: Destination, margin: float | 
     """
     from cnnbench.analysis.seed_accuracy import compare_with_plain
     from cnnbench.report import learning as tables
+    from cnnbench.report.footnotes import list_untested
 
     found = load_results(selection, command=CONVERGENCE_COMMAND)
     rows, share, processor = found.comparison.rows, None if margin is None else margin / 100, found.processor_cell
@@ -122,7 +123,7 @@ def convergence(selection: Selection, destination: Destination, margin: float | 
     if not tested:
         raise no_results_error(
             selection.paths,
-            (*(note.text for note in tables.list_untested(untested, processor)), *found.problems),
+            (*(note.text for note in list_untested(untested)), *found.problems),
             "no mode that could be tested",
             f"measure modes beside the plain one: {CONVERGENCE_COMMAND}",
         )
@@ -223,6 +224,8 @@ def explain(names: tuple[str, ...], slide: bool, compare: bool, results: Path | 
     found = explanation.explain(workload)
     if not slide:
         return destination.emit(words.build(found))
+    if statement := lecture_slides.STATEMENTS.get(workload.name):
+        return destination.emit(words.build_statement(found, statement))
     printed = lecture_slides.slide_of(workload.name)
     also = explanation.explain(workloads.get(printed.also)) if printed.also else None
     destination.emit(words.build_slide(found, printed, also))

@@ -150,6 +150,11 @@ def title_run(row: Row, processor: ProcessorCell) -> str:
     return f"{processor(row).one_line} · run {plain(row.run_id)}"
 
 
+def explain_software(year: int | str) -> str:
+    """Explain, for a sentence's end, that a ratio to a published time is not of the hardware alone."""
+    return f"software differs too: TensorFlow 1 of {year} there, today's torch here"
+
+
 def build_published_cells(found: PublishedResult) -> dict[str, Cell]:
     """Build a published row's cells by column; the caller fills the columns it has no figure for."""
     row, peak = found.published, found.published.printed_flops_per_second

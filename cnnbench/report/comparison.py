@@ -383,7 +383,7 @@ def _published_notes(pairs: Sequence[RowRatio]) -> Iterator[str]:
         f"The job of {year} is assumed: the source does not say what was timed. Rows are compared if their whole job "
         "has the same images and FLOPs."
     )
-    yield f"Hardware and software both differ from {year}: the ratio cannot separate their effects."
+    yield f"The ratio cannot separate hardware from software; {cells.explain_software(year)}."
     yield "A published time is one run without a spread: it is taken as exact, and the interval covers the measured side alone."
     if any(pair.published and pair.row.job_kind == "projected" for pair in pairs):
         yield (

@@ -22,6 +22,7 @@ from cnnbench.workloads.lecture_slides import (
     CONCLUSION_WORKLOADS,
     SLIDES,
     PrintedFigure,
+    PrintedStatement,
     Slide,
 )
 
@@ -280,6 +281,19 @@ def list_slide_rows(found: Explanation, slide: Slide) -> list[SlideRow]:
         SlideRow(SlideFigure(where, "activations", stored, written), SlideFigure(where, slide.counted, trained, right))
         for where, stored, written, trained, right in rows
     ]
+
+
+def build_statement(found: Explanation, printed: PrintedStatement) -> Report:
+    """Report what a slide says wrongly in words about the network, beside what is right, with the source."""
+    spec = TableSpec[PrintedStatement](
+        "slide",
+        f"{found.workload.name}, as the slide says and as it is",
+        (wording("printed", "printed", 1, "text"), wording("right", "right", 1, "right")),
+    )
+    table = build_table(spec, groups=[(f"{printed.title} ({SOURCE})", [printed])])
+    stated = {"title": printed.title, "printed": printed.text, "right": printed.right, "right_source": printed.source}
+    note = Note("reference", f"Right by: {printed.source}.")
+    return Report((table,), (note,), {**document(found), "slide": {"source": SOURCE, **stated}}, FORMATS)
 
 
 def build_slide(found: Explanation, slide: Slide, also: Explanation | None) -> Report:

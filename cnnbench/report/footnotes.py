@@ -14,10 +14,12 @@ from cnnbench.analysis.metrics import job_flops, name_baseline, pretraining_flop
 from cnnbench.analysis.ratio import GroupKey, PublishedResult, group_by
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.same_host import RELATION_WORDS
+from cnnbench.analysis.seed_accuracy import Untested, compare_with_plain
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import COVERS, MINIMUM_FOR_MEDIAN, OVER_RUNS
 from cnnbench.machine_facts import describe_boot
 from cnnbench.plain_text import plain
+from cnnbench.report.cells import explain_software
 from cnnbench.report.model import Note, NoteKind, make_notes
 from cnnbench.schema import PROTOCOL, Job
 
@@ -73,9 +75,19 @@ def build(
         *build_doubt_notes(doubts),
         *make_notes("rule", _write_rules(rows, comparison)),
         *make_notes("missing", (f"n/a, {figure}: {plain(reason)} ({names})." for (figure, reason), names in gaps)),
+        *list_untested(compare_with_plain(rows)[1]),
         *build_published_notes(published_rows),
         *build_conditions(rows, "not pooled and not shown: --all-runs lists each", **sources),
     )
+
+
+def list_untested(untested: Sequence[Untested]) -> tuple[Note, ...]:
+    """List the modes of which it could not be tested whether they learn as well, by reason."""
+    texts = []
+    for reason, own in group_by(untested, attrgetter("reason")).items():
+        names = dict.fromkeys(f"{_name(each.row)} {naming.short_name(each.row.job, batch=True)}" for each in own)
+        texts.append(f"Not tested whether it learns as well: {plain(reason)} ({'; '.join(names)}).")
+    return make_notes("missing", texts)
 
 
 def keep_first(*notes: Note) -> tuple[Note, ...]:
@@ -157,7 +169,7 @@ def _write_rules(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
         seconds = units.count(published.job_seconds)
         yield (
             f"Over the {plain(published.processor)}: its published {seconds} s over the row's time of the same job (assumed: "
-            f"the source does not say what was timed); {published.year}'s software, one run, taken as exact."
+            f"the source does not say what was timed), one run, taken as exact; {explain_software(published.year)}."
         )
     for row in rows:
         if row.peak_flops_per_second is not None and row.peak_origin is not None:

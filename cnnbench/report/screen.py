@@ -81,6 +81,7 @@ SCREEN = replace(
         metric_column("speedup", 1),
         metric_column("speedup_over_reference", 1),
         metric_column("flops_per_second", 1),
+        metric_column("model_flops_per_second", 2, heading="model,\nzeros\ncounted"),
         metric_column("share_of_measured_peak", 2, heading="of\npeak", unit="", details=""),
         metric_column("mfu", 2, heading="of theor.\npeak", unit=""),
         metric_column("host_peak_bytes", 3, heading="host\nmemory"),
@@ -206,7 +207,7 @@ def _build_table(
     kinds |= {"job"} if published else set()
     time = TIMES[kinds.pop()] if len(kinds) == 1 else "time"
     words = {**tables.word_columns(comparison, rows), "run": title, "time": time}
-    table = build_table(spec, rows, named=processor, words=words)
+    table = build_table(spec, rows, named=processor, words=words, keep_optional=spec is WHOLE)
     return replace(table, groups=(*tables.group_published(published, table.columns), *table.groups))
 
 
@@ -283,7 +284,8 @@ def write_sentence(comparison: Comparison, best: Row | None, elsewhere: Sequence
         ratios.append(f"{metric_cell(best, 'speedup').one_line} as fast as {whom}")
     if best.speedup_over_published and base:
         published = f"{base.year}'s {plain(base.processor)} by the published time, {units.duration(base.job_seconds)}"
-        ratios.append(f"{metric_cell(best, 'speedup_over_reference').one_line} as fast as {published}")
+        ratio = metric_cell(best, "speedup_over_reference").one_line
+        ratios.append(f"{ratio} as fast as {published} ({cells.explain_software(base.year)})")
     against = f": {' and '.join(ratios)}" if ratios else ""
     where = ""
     for row in elsewhere:

@@ -110,7 +110,7 @@ SECTIONS = (
         "convergence",
         "Whether the faster modes learn as well",
         "A mode must not buy speed with worse learning: the rows of one that does carry a doubt in every table.",
-        ("convergence",),
+        ("convergence", "learned_seeds"),
     ),
     ("noise", "How sure", "How far another process, or another minute, would have differed.", ()),
 )
@@ -163,12 +163,13 @@ def _list_sections(chart_data: ChartData, request: PageRequest, page_notes: Sequ
     if full:
         yield _machines(rows)
     if rows:
+        untested = footnotes.list_untested(compare_with_plain(chart_data.training)[1])  # in a section of their own
         shown = {column.key for table in row_tables for column in table.columns}
         clocks = sorted({row.job.clock for row in rows})
         notes = (
             *make_notes("clock", (f"Clock: {footnotes.CLOCKS[name]}." for name in clocks)),
             METHOD,
-            *keep_notes(page_notes, "rule", "missing"),
+            *(note for note in keep_notes(page_notes, "rule", "missing") if note not in untested),
         )
         method = build_table(FORMULAS, _list_formulas(shown))
         yield Section("method", "How it was timed, and how to derive it again", tables=(method,), notes=notes)
@@ -192,14 +193,16 @@ def _build_figures(
     """Yield the sections of figures with the tables that these rows have."""
     rows = chart_data.training
     conclusions, stopping = learning.build_stopping_tables(rows, processor)
-    tested = learning.build_convergence_tables(compare_with_plain(rows)[0], processor)
+    results, left_out = compare_with_plain(rows)
+    tested, untested = learning.build_convergence_tables(results, processor), footnotes.list_untested(left_out)
     costs = _build_costs(processor, rows, request)
     by_key = {table.key: table for table in (*row_tables, *costs, *stopping, *tested)}
     rules = {"stopping": learning.write_stopping_rules(), "convergence": learning.CONVERGENCE_RULES}
     for key, title, lead, wanted in SECTIONS:
         found = tuple(by_key[name] for name in wanted if name in by_key)
         said = conclusions[0] if key == "stopping" and conclusions else lead
-        yield Section(key, title, said, tables=found, notes=rules.get(key, ()) if found else ())
+        notes = rules.get(key, ()) if found else ()
+        yield Section(key, title, said, tables=found, notes=notes + (untested if key == "convergence" else ()))
 
 
 def _draw_charts(section: str, chart_data: ChartData) -> tuple[Chart, ...]:
@@ -480,7 +483,7 @@ _read_processor = attrgetter("machine.id", "job.device", "job.threads", "job.pre
 
 
 def _read_speed(row: Row) -> tuple[float, str, str]:
-    found = row.speedup_over_published or row.flops_per_second
+    found = row.speedup_over_published or row.flops_per_second or row.model_flops_per_second
     return found.value if found else 0.0, row.row_key, row.run_id
 
 
@@ -531,7 +534,8 @@ def _compare(row: Row, comparison: Comparison) -> Iterator[str]:
     if row.speedup_over_published and base:
         network = " ".join(("the lecture's CNN", *naming.deviations(row.job)))
         time, ratio = (metric_cell(row, each).one_line for each in ("job_seconds", "speedup_over_reference"))
-        yield f"{name} trains {network} in {time}: {ratio} the speed of {base.year}'s {base.processor}."
+        published = f"{base.year}'s {base.processor} by the published time; {cells.explain_software(base.year)}"
+        yield f"{name} trains {network} in {time}: {ratio} as fast as {published}."
     elif not has_baseline:
         step = metric_cell(row, "step_seconds").text
         article = {"training": "a training", "inference": "an inference"}[row.job.task]

@@ -30,6 +30,8 @@ class ColumnSpec(Generic[Subject]):
     cell: Callable[[Subject], Cell] | None = None
     unit: str = ""
     align: Literal["left", "right"] = "right"
+    optional: bool = False
+    """Whether the column is left out where it is blank in every line."""
 
 
 METRICS_HERE = ColumnSpec[Any]("metrics", "", 1)
@@ -93,7 +95,7 @@ def metric_column(name: str, priority: int, **changes: Any) -> ColumnSpec[Row]:
     """Declare a metric as a column of a table that the metric does not name, with changes to its declaration."""
     metric = replace(metrics.get_metric(name), **changes)
     cell = partial(make_cell, figure=metric)
-    return ColumnSpec(metric.column_key, metric.heading, priority, cell, metric.unit, metric.align)
+    return ColumnSpec(metric.column_key, metric.heading, priority, cell, metric.unit, metric.align, metric.optional)
 
 
 def figure(
@@ -125,6 +127,7 @@ def build_table(
     named: Callable[[Subject], Cell] = lambda subject: cells.EMPTY,
     hidden: Collection[str] = (),
     words: Mapping[str, str] | None = None,
+    keep_optional: bool = False,
 ) -> Table:
     """Build the table of these lines, grouped as the spec says or as given; `hidden` columns are left out."""
 
@@ -144,6 +147,10 @@ def build_table(
     if groups is None:
         found = group_by(subjects, lambda subject: (spec.order and spec.order(subject), spec.group(subject)))
         groups = [(key[1], found[key]) for key in (sorted(found) if spec.order else found)]
+    groups = [(title, list(members)) for title, members in groups]
+    every = [subject for _, members in groups for subject in members]
+    if not keep_optional:
+        chosen = [each for each in chosen if not each.optional or any((each.cell or named)(one).text for one in every)]
     columns = (Column(each.key, fill(each.title), fill(each.unit), each.priority, each.align) for each in chosen)
     made = tuple(RowGroup(title, tuple(map(build_line, members))) for title, members in groups)
     return Table(spec.key, fill(spec.title), fill(spec.clock), tuple(columns), made, spec.folded)

@@ -94,16 +94,17 @@ def _memory(row: Row) -> Cell:
     return Cell(host.text, {**host.values, **device.values}, (f"device {device.text}",) if known else ())
 
 
+RATES = ("flops_per_second", "model_flops_per_second")
 FIRST_SCREEN = TableSpec[Row](
     "first_screen",
     "",
     (
         PROCESSOR,
-        *(metric_column(name, 1) for name in ("job_seconds", "speedup", "speedup_over_reference", "flops_per_second")),
+        *(metric_column(name, 1) for name in ("job_seconds", "speedup", "speedup_over_reference", *RATES)),
         ColumnSpec("memory", "memory", 1, _memory),
     ),
     f"~ is projected from timed steps; in brackets intervals ({COVERS}) and n; published rows as printed, the job "
-    "they timed is assumed; memory is the most that the process held while training, and on a GPU its allocator",
+    "they timed is assumed{software}; memory is the most that the process held while training, and on a GPU its allocator",
 )
 """The lecture's table for a page that says more below: six columns, and at most six rows, see `build_first_screen`."""
 RESOURCES = _declare(
@@ -173,7 +174,7 @@ LADDER = TableSpec[Row](
     "times of rows of different precision are divided here on purpose, to show what each rung brings, and nowhere else; ratios "
     "are of a step (of the whole job where it was measured), paired by round where both ran in it; rungs in a fixed order: "
     "division, precision (fp32, tf32, bf16, fp16), layout, execution, loader; of peak is of the measured peak of the rung's own "
-    "run and precision",
+    "run and precision; kernels that leave out products with zeros have no share of it",
     kind=require_value("costs"),
     # The title is the work without what rungs differ in, and the place.
     arrange=lambda rows: (
@@ -390,10 +391,7 @@ def build_tables(
     rows = comparison.rows
     training = list(filter(trains, rows))
     compared = published_rows or any(row.speedup_over_published for row in training)
-    hidden = {
-        "" if any(row.pretraining_seconds for row in training) else "pretraining",
-        "" if comparison.published_cpu and compared else "versus",
-    }
+    hidden = () if comparison.published_cpu and compared else ("versus",)
     intervals = {units.count(row.job.evaluate_every) for row in _select_to_target(rows)}
     words = {
         "what": "Training and inference" if any(row.job.task == "inference" for row in training) else "Training",
@@ -466,6 +464,7 @@ def word_columns(comparison: Comparison, rows: Sequence[Row]) -> dict[str, str]:
     return {
         "clock": footnotes.list_clocks(row.job for row in rows) or "as published",
         "baseline": comparison.baseline or "CPU",
+        "software": "" if cpu is None else f"; {cells.explain_software(cpu.year)}",
         "published": "" if cpu is None else f"{cpu.year}'s\n{plain(cpu.processor).rpartition(' ')[2]}",
     }
 

@@ -139,6 +139,8 @@ Status = Literal[
 ]
 TUNED_ERROR = "tuned_gradient_error"
 """The setting of a tuned trial with the relative error of its gradients compared with float64's; see `engine.tuned`."""
+TUNED_RUNG = "tuned_rung"
+"""The setting of a tuned trial that names the variant that ran; see `engine.tuned`."""
 TENSORBOARD_NOTE = "tensorboard"
 """The setting of a trial that names what of its TensorBoard run could not be written; absent if all was, or none was
 asked for.

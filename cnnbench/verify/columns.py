@@ -193,6 +193,7 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
     "peak": show_value("theoretical", "peak_flops_per_second", GFLOPS),
     "ceiling": show_value("measured peak", "measured_peak_flops_per_second", GFLOPS),
     "achieved": show_value("achieved", "achieved_flops_per_second", GFLOPS),
+    "model": ExpectedColumn("model, zeros counted", exact("model_flops_per_second", unknown=""), GFLOPS),
     "mfu": show_value("MFU", "mfu", "theor."),
     "of_ceiling": show_interval("of peak", "share_of_measured_peak", "measured"),
     "job": ExpectedColumn("time of the job", _job_time, "h:mm:ss"),
@@ -272,6 +273,10 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
         "accuracy on all 10,000", exact("true_accuracy", lambda s: _interval(s, "true_accuracy"))
     ),
     "convergence.mode": ExpectedColumn("mode", _word("mode")),
+    "learned_seeds.mode": ExpectedColumn("mode", _word("mode")),
+    "of_mode": show_value("test accuracy", "seed_mode_accuracy"),
+    "of_plain": show_value("of the plain mode", "seed_plain_accuracy"),
+    "apart": show_value("difference", "seed_difference"),
     "convergence.seeds": ExpectedColumn("seeds that learned", _seeds_compared),
     "mode_accuracy": ExpectedColumn("test accuracy", _side_accuracy("mode_accuracy")),
     "plain_accuracy": ExpectedColumn("of the plain mode", _side_accuracy("plain_accuracy")),

@@ -37,13 +37,24 @@ def find_figure(view: PageView, row: RawRow, name: str) -> DerivedFigure | None:
 
 
 def _flops_rate(view: PageView, row: RawRow) -> DerivedFigure:
-    """Divide model FLOPs by the step time."""
+    """Divide model FLOPs by the step time, where the device computes all of them."""
+    if row.skips_zeros:
+        raise NoFigure
     return geometric(known(row.flops) / step for step in row.steps)
+
+
+def _model_rate(view: PageView, row: RawRow) -> DerivedFigure:
+    """Divide model FLOPs by the step time in the processes whose kernels leave some out."""
+    if not row.skips_zeros:
+        raise NoFigure
+    rungs = (trial.settings.get("tuned_rung", row.job.execution) for trial in row.good_trials)
+    pairs = zip(rungs, row.steps, strict=True)
+    return geometric(known(row.flops) / step for rung, step in pairs if rung in ("native", "auto"))
 
 
 def _share_of_ceiling(view: PageView, row: RawRow) -> DerivedFigure:
     """Divide the row's FLOP/s per device by those of its matrix product."""
-    product = known(view.ceiling(row))
+    product = known(None if row.skips_zeros else view.ceiling(row))
     found = _divide(product, row, product.step_costs, row.step_costs)
     if found.low is None:  # too few of a side for an interval: the means alone
         ours, theirs = (geometric(each.step_costs.values()) for each in (row, product))
@@ -227,7 +238,7 @@ def floors(view: PageView, row: RawRow) -> dict[str, float]:
     operators = row.good_trials[0].operators_per_step
     launch, copy = median.get("launch_seconds"), median.get("copy_bytes_per_second")
     found = {
-        "compute": row.flops / ceiling.value if ceiling and row.flops else None,
+        "compute": row.flops / ceiling.value if ceiling and row.flops and not row.skips_zeros else None,
         "bandwidth": moved / copy if copy else None,
         "launch": operators * launch if operators and launch else None,
         "input": median.get("draw_seconds"),
@@ -247,6 +258,7 @@ def _mean(read: Callable[[Trial], float | None]) -> FigureDerivation:
 
 FIGURES: Mapping[str, FigureDerivation] = {
     "achieved_flops_per_second": _flops_rate,
+    "model_flops_per_second": _model_rate,
     "measured_peak_flops_per_second": lambda view, row: _flops_rate(view, known(view.ceiling(row))).scaled(row.devices),
     "share_of_measured_peak": _share_of_ceiling,
     "job_seconds": lambda view, row: geometric(job_times(row)),

@@ -69,7 +69,7 @@ def _first_screen(view: PageView) -> list[RawRow]:
         return sure, len(row.trials) * row.timed_steps, row.row_key, row.header.run_id
 
     def speed(row: RawRow) -> tuple[float, str, str]:
-        names = ("speedup_over_reference", "achieved_flops_per_second")
+        names = ("speedup_over_reference", "achieved_flops_per_second", "model_flops_per_second")
         known = (each for name in names if (each := find_figure(view, row, name)))
         return next((each.value for each in known), 0.0), row.row_key, row.header.run_id
 
@@ -109,19 +109,32 @@ def _stops(view: PageView) -> list[RawRow]:
     return _each_evaluated(under_rule) if _epochs(view) else []
 
 
+def _learned_seeds(view: PageView) -> list[RawRow]:
+    """List each compared row once per seed that it or its plain row learned with."""
+    found = []
+    for row in view.training:
+        if plain := learning.find_plain(view, row):
+            found += [row] * len({*learning.right_by_seed(row), *learning.right_by_seed(plain)})
+    return found
+
+
 def _costs(view: PageView) -> list[RawRow]:
     timed = [row for row in view.training if find_figure(view, row, "job_seconds")]
     return [row for row in timed if find_figure(view, row, "energy_joules_per_image") or view.price(row) is not None]
 
 
-OPTIONAL: Mapping[str, str] = {"versus": "speedup_over_reference", "pretraining": "pretraining_seconds"}
+OPTIONAL: Mapping[str, str] = {
+    "versus": "speedup_over_reference",
+    "pretraining": "pretraining_seconds",
+    "model": "model_flops_per_second",
+}
 """Columns that a table lacks if no row has their figure."""
 TABLES: Mapping[str, ExpectedTable] = {
-    "lecture": ExpectedTable(_lecture, "processor peak ceiling achieved job speedup versus"),
-    "first_screen": ExpectedTable(_first_screen, "processor job speedup versus achieved memory"),
+    "lecture": ExpectedTable(_lecture, "processor peak ceiling achieved model job speedup versus"),
+    "first_screen": ExpectedTable(_first_screen, "processor job speedup versus achieved model memory"),
     "training": ExpectedTable(
         attrgetter("training"),
-        "processor precision peak ceiling achieved mfu of_ceiling job pretraining speedup versus images host_peak "
+        "processor precision peak ceiling achieved model mfu of_ceiling job pretraining speedup versus images host_peak "
         "device_peak accuracy outcome",
         one_work=True,
     ),
@@ -164,6 +177,7 @@ TABLES: Mapping[str, ExpectedTable] = {
         lambda view: [row for row in view.training if learning.find_plain(view, row)],
         "mode seeds mode_accuracy plain_accuracy difference of_medians margin verdict",
     ),
+    "learned_seeds": ExpectedTable(_learned_seeds, "mode seed of_mode of_plain apart"),
 }
 """Every table of figures by its key."""
 

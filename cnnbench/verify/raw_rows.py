@@ -115,6 +115,12 @@ class RawRow:
         return tuple(trial for _, trial in self.trials)
 
     @cached_property
+    def skips_zeros(self) -> bool:
+        """True if a process ran kernels that leave out products with zeros: a CPU's native ones, or perhaps these."""
+        rungs = {trial.settings.get("tuned_rung", self.job.execution) for trial in self.good_trials}
+        return self.job.device == "cpu" and not rungs.isdisjoint({"native", "auto"})
+
+    @cached_property
     def attempts(self) -> tuple[tuple[Record, Trial], ...]:
         """The processes that ended `ok` or missed their target, by round."""
         ends = validity.CHECKED_STATUSES

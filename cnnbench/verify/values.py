@@ -225,6 +225,15 @@ def _difference(name: str) -> Derivation:
     return lambda s: float(getattr(known(learning.compare(*s.compared)), name)) / learning.IMAGES
 
 
+def _find_seed(subject: ValueSubject, side: int) -> float | None:
+    """Find the accuracy of the line's seed on one side, as a share. Raises LookupError where neither side has the seed."""
+    right = [learning.right_by_seed(row).get(subject.printed["seed"]) for row in subject.compared]
+    if right == [None, None]:
+        raise LookupError(f"neither row learned with seed {subject.printed['seed']}")
+    own = right[side]
+    return None if own is None else own / learning.IMAGES
+
+
 def _part(name: str, end: str) -> Derivation:
     """Make the rule that reads a figure, an end of its interval, or its number of processes."""
     part = end.removeprefix("_") or "value"
@@ -308,6 +317,9 @@ VALUES: Mapping[str, Derivation] = {
     "mode_accuracy_sd": lambda s: learning.accuracy_spread(s.compared[0]),
     "plain_accuracy": lambda s: learning.mean_accuracy(s.compared[1]),
     "plain_accuracy_sd": lambda s: learning.accuracy_spread(s.compared[1]),
+    "seed_mode_accuracy": lambda s: _find_seed(s, 0),
+    "seed_plain_accuracy": lambda s: _find_seed(s, 1),
+    "seed_difference": lambda s: known(_find_seed(s, 0)) - known(_find_seed(s, 1)),
     "difference": _difference("value"),
     "difference_low": _difference("low"),
     "difference_high": _difference("high"),

@@ -126,10 +126,31 @@ CONCLUSION_WORKLOADS = ("mlp-1", "mnist-cnn-2048")
 """The two workloads it compares: the slide gives the first's memory and the second's parameters."""
 
 
+@dataclass(frozen=True)
+class PrintedStatement:
+    """A statement of a slide about a workload that is wrong in words, and the right one with its source."""
+
+    title: str
+    text: str
+    right: str
+    source: str
+
+
+STATEMENTS = {
+    "vgg16": PrintedStatement(
+        "the slide of VGGNet 16",
+        "ImageNet 2013 winner",
+        "ILSVRC 2014: second in classification, first in localisation",
+        "Simonyan and Zisserman (2015), abstract; the winner of classification in 2014 was GoogLeNet",
+    )
+}
+"""Wrong statements by workload."""
+
+
 def slide_of(workload: str) -> Slide:
     """Look up the slide that breaks the workload down. Raises WorkloadError naming those that have one."""
     if workload not in SLIDES:
         raise WorkloadError(
-            f"no slide of the lecture breaks {workload} down; there are slides of {' and '.join(SLIDES)}"
+            f"no slide of the lecture breaks {workload} down; there are slides of {', '.join([*SLIDES, *STATEMENTS])}"
         )
     return SLIDES[workload]

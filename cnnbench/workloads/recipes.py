@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Split
@@ -34,6 +35,8 @@ class Recipe:
     warmup_share: float
     """Share of the steps in which the rate rises in a straight line to its peak; then it falls to `end_share` of it."""
     end_share: float
+    chosen_on: Literal["test images", "held-out training images"]
+    """The images by whose accuracy the recipe was chosen; a claim about the test images is optimistic if it was those."""
     keep: float
     """Probability that dropout keeps a value, in every place where the network drops some."""
 
@@ -89,6 +92,7 @@ RECIPES = {
             peak_rate=4e-3,
             warmup_share=0.2,
             end_share=0.02,
+            chosen_on="test images",
             keep=1.0,
         ),
     )

@@ -18,7 +18,6 @@ import torch
 from torch.profiler import profile, record_function, supported_activities
 
 from cnnbench.devices import Attached, backend
-from cnnbench.engine import tuned
 from cnnbench.engine.build import load_workload_file, set_up
 from cnnbench.engine.process import ProgressWriter
 from cnnbench.engine.profile.breakdown import (
@@ -36,7 +35,7 @@ from cnnbench.engine.tuned.native_training import NativeTraining
 from cnnbench.errors import DataError
 from cnnbench.files import staged, write_file
 from cnnbench.profile_model import Breakdown, Profile, ProfileRequest, StepPhase
-from cnnbench.schema import Outcome, WorkerInput
+from cnnbench.schema import TUNED_RUNG, Outcome, WorkerInput
 
 PLAIN_BLOCKS = 3
 """Timed blocks on accelerators, where only a block of steps can be timed without changing it."""
@@ -69,7 +68,7 @@ def profile_job(worker_input: WorkerInput, progress: ProgressWriter, request: Pr
         plain_seconds=plain,
         profiled_steps=job.block_steps,
         breakdown=breakdown,
-        tuned_rung=timed.recorded_settings.get(tuned.VARIANT_SETTING),
+        tuned_rung=timed.recorded_settings.get(TUNED_RUNG),
         notes=notes,
     )
     write_file(Path(request.answer_path), answer.model_dump_json(), durable=False)

@@ -25,7 +25,7 @@ from cnnbench.engine.tuned.fused import FusedTraining
 from cnnbench.engine.tuned.graph_training import CompiledGraphTraining, GraphTraining, RecordingError
 from cnnbench.engine.tuned.native_training import NativeTraining
 from cnnbench.errors import UnsupportedError, is_out_of_memory, summarize_error
-from cnnbench.schema import TUNED_ERROR, Layout
+from cnnbench.schema import TUNED_ERROR, TUNED_RUNG, Layout
 from cnnbench.workloads import tuned_tolerance
 
 
@@ -52,8 +52,8 @@ VARIANTS = {
     "fused": Variant(FusedTraining),
 }
 """Variants by their name in `job.execution`, the one expected to be fastest on its devices first."""
-TRIED_SETTING, VARIANT_SETTING = "tuned_tried", "tuned_rung"
-"""Names in a record's settings: what autotuning saw, and which rung ran."""
+TRIED_SETTING = "tuned_tried"
+"""Name in a record's settings of what autotuning saw."""
 CHECKED_IMAGES, CHECKED_RANDOM = 32, 2
 """Digits, or random images (of 224 x 224 for VGG-16), on which the gradients are compared with float64's."""
 
@@ -79,7 +79,7 @@ def make(setup: TrainingSetup) -> Training:
     choice = choose_variant(list_variants(setup.device) if auto else (job.execution,), build)
     release_memory()  # of rungs that lost or were only checked, so that no memory mark includes them
     training = choice.training
-    training.recorded_settings[VARIANT_SETTING] = choice.name
+    training.recorded_settings[TUNED_RUNG] = choice.name
     if auto:
         tried = [f"{name} {1e3 * seconds:.3g} ms" for name, seconds in choice.seconds.items()]
         left_out = [f"{name}: {why}" for name, why in choice.reasons.items()]

@@ -156,6 +156,7 @@ def _select_flops(chart_data: ChartData) -> Shown:
     """Select one row per processor: the FLOP/s promised, and those that the job achieved."""
     same = [row for row in chart_data.training if row.speedup_over_published is not None]
     rows, more = keep_fastest(same or chart_data.training, lambda row: row.flops_per_second)
+    more += _explain_zeros(chart_data)
     data: list[Datum] = []
     for found, own in label_published(chart_data.comparison.published_rows):
         if found.flops_per_second is not None:
@@ -166,6 +167,13 @@ def _select_flops(chart_data: ChartData) -> Shown:
         reached = {kind: each.value if each else None for kind, each in estimates.items()}
         data += _mark_known(own, MEASURED, {THEORETICAL: row.peak_flops_per_second, **reached})
     return Shown(data, more)
+
+
+def _explain_zeros(chart_data: ChartData) -> str:
+    """Explain why rows whose kernels leave out products with zeros have no mark; empty without such rows."""
+    if not any(row.model_flops_per_second for row in chart_data.training):
+        return ""
+    return " Rows whose kernels leave out products with zeros are not drawn: their model FLOP/s have no peak."
 
 
 def _mark_known(own: Datum, source: str, flops_per_second: Mapping[str, float | None]) -> Iterator[Datum]:
@@ -239,6 +247,7 @@ def _select_roofs(chart_data: ChartData) -> Shown:
             data += _mark_point(row, names[_place(row)])
     if any(datum["kind"] == STEPS[1] for datum in data):
         more = f" An inference step moves activations twice and parameters once.{more}"
+    more += _explain_zeros(chart_data)
     return Shown(data, more)
 
 
