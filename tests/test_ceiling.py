@@ -12,10 +12,12 @@ import builders as b
 import pytest
 import report_builders
 from audit_builders import Made
+from scipy.stats import t as student
 
 from cnnbench import store
 from cnnbench.analysis import ceiling, process_table, speedup
 from cnnbench.analysis.rows import Row
+from cnnbench.analysis.run_spread import PRIORS
 from cnnbench.report import tables
 from cnnbench.report.render import text
 from cnnbench.report.sections import write_headline
@@ -143,15 +145,20 @@ def test_the_interval_of_a_share_is_students_t_on_the_log_ratio_of_each_round() 
     assert found.n == 3
 
 
-def test_the_interval_across_runs_of_one_boot_is_welchs() -> None:
-    """Equal variances and n: degrees of freedom are 4, t is 2.776, and no round is common."""
+def test_the_interval_across_runs_of_one_boot_also_covers_how_much_runs_differ() -> None:
+    """Welch's variances and those of a training run and of a product's, with Satterthwaite's degrees of freedom."""
     rates = [200.0 * each / STEPS[0] for each in STEPS]
     logs = [math.log(each) for each in STEPS]
     variance = sum((each - sum(logs) / 3) ** 2 for each in logs) / 2
     found = trained(run(1, boot_id=BOOT), run(2, rates, training=False, boot_id=BOOT))["1"].ceiling_share
     assert found is not None
     assert found.low is not None
-    assert math.log(found.value / found.low) == pytest.approx(2.7764451052 * math.sqrt(2 * variance / 3))
+    priors = [(PRIORS[kind, True].variance, PRIORS[kind, True].degrees) for kind in ("training", "gemm")]
+    parts = [(variance / 3, 2), (variance / 3, 2), *priors]
+    total = sum(part for part, _ in parts)
+    degrees = total**2 / sum(part**2 / freedom for part, freedom in parts)
+    half = float(student.ppf(0.975, degrees)) * math.sqrt(total)
+    assert math.log(found.value / found.low) == pytest.approx(half)
 
 
 @pytest.mark.parametrize("n", [1, 2])
