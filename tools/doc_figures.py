@@ -39,10 +39,11 @@ def fill_blocks(text: str, results: Path = RESULTS) -> str:
 
     def fill(block: re.Match[str]) -> str:
         tables = list(BLOCKS[block.group(2)](results))
-        shown = [line for table in tables for line in write_table(*table)]
-        return (
-            block.group(1) + "\n".join(shown or ["", "There is no stored measurement yet.", ""]) + "\n" + block.group(3)
-        )
+        shown = [line for table in tables for line in write_table(*table)] or [
+            "There is no stored measurement yet.",
+            "",
+        ]
+        return "\n".join((block.group(1), *shown, block.group(3)))
 
     return BLOCK.sub(fill, text)
 

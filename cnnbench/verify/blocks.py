@@ -25,7 +25,7 @@ PAGE_TABLES = ("convergence", "ladder")
 """Blocks that have rows of a report's table."""
 Stored = Mapping[Path, str]
 Expected = Sequence[Sequence[str]]
-"""A table's rows, the first of them its title alone."""
+"""A table's rows without headings, the first of them its title alone."""
 
 
 def find_errors(
@@ -38,8 +38,8 @@ def find_errors(
         return
     if name == "claims":
         expected = [_derive_claim(row) for row in rows if row.job.division == "open" and row.job.data == "mnist"]
-        printed.sort(key=lambda table: table[0][1])
-        expected = sorted(expected, key=lambda table: table[0])
+        printed.sort(key=lambda table: table[0][1][0])
+        expected = sorted(expected, key=lambda table: table[0][0])
     elif name in BENCHMARKS:
         files = [
             text for path, text in sorted(stored.items()) if path.parent.name == "benchmarks" and path.stem == name
@@ -56,18 +56,19 @@ def find_errors(
 
 
 def _split_tables(grid: documents.Grid) -> list[documents.Grid]:
-    """Split rows into tables: each begins with its title alone; headings are left out."""
+    """Split rows into tables: each begins with its title alone, then its headings."""
     tables: list[documents.Grid] = []
     for line, cells in grid:
         if len(cells) == 1:
             tables.append([(line, cells)])
         elif tables:
             tables[-1].append((line, cells))
-    return [[table[0], *table[2:]] for table in tables]
+    return tables
 
 
 def _compare(printed: Sequence[documents.Grid], expected: Sequence[Expected]) -> Iterator[tuple[int, str]]:
-    """Compare tables row by row; an empty expected title is not compared."""
+    """Compare tables row by row, without their headings."""
+    printed = [[title, *rows] for title, _, *rows in printed]
     if [len(table) for table in printed] != [len(table) for table in expected]:
         yield 0, f"it has {list(map(len, printed))} rows by table, from the files there are {list(map(len, expected))}"
         return
@@ -78,17 +79,17 @@ def _compare(printed: Sequence[documents.Grid], expected: Sequence[Expected]) ->
 
 
 def _find_foreign_rows(printed: Sequence[documents.Grid], key: str, page: PageValues) -> Iterator[tuple[int, str]]:
-    """Find rows that the report's table has not, under their title, with the same cells in the same order."""
-    tables = [each for section in page["sections"] for each in section["tables"] if each["key"] == key]
-    groups = {fold(group["title"]): group["lines"] for table in tables for group in table["groups"]}
-    for (line, [title]), *rows in printed:
-        # Headings of one work differ in their machine alone, so a title may be that of several groups.
-        lines = [each for name, found in groups.items() if name == fold(title) for each in found]
-        there = [[fold(cell["text"]) for cell in each["cells"]] for each in lines]
+    """Find rows that the report's table has not: under the same title, the same cells under the same headings."""
+    table = next(each for section in page["sections"] for each in section["tables"] if each["key"] == key)
+    places = {fold(column["title"].replace("-\n", "")): place for place, column in enumerate(table["columns"])}
+    for (line, [title]), (_, headings), *rows in printed:
+        # Machines that did the same work have groups of the same title.
+        lines = [each for group in table["groups"] if fold(group["title"]) == fold(title) for each in group["lines"]]
+        there = [[fold(each["cells"][places[heading]]["text"]) for heading in headings] for each in lines]
         if not lines:
             yield line, f"the report has no group {title!r}"
         for place, cells in rows:
-            if not any(set(cells) <= set(right) for right in there):
+            if cells not in there:
                 yield place, f"{' | '.join(cells)!r} is not a row of the report's table {key}"
 
 
