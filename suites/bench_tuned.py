@@ -30,7 +30,7 @@ BARS = {("mnist-cnn", "fp32"): 1.65, ("mnist-cnn", "bf16"): 2.75, ("mlp-1", "fp3
 """The reference's fp32 step over the tuned step: the lower ends of the interval must be above these."""
 CEILING_BARS = {("mnist-cnn", "fp32"): 0.92, ("mnist-cnn", "bf16"): 0.70}
 """Model FLOP/s of the tuned step over those of the best product of the same process in the same precision, as above. In
-bf16 only where vectors compute products: tiles (AMX) raise the ceiling by so much that most of this small step is no product."""
+bf16 only where vectors compute the products, since tiles (AMX) raise the ceiling far more than the rest of this small step."""
 TURN_STEPS = {"mnist-cnn": 4, "mlp-1": 100}
 
 
