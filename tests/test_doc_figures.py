@@ -142,8 +142,7 @@ def test_a_block_is_written_again_and_the_rest_of_the_page_stays(tree: Path) -> 
     assert "There is no stored measurement yet." in doc_figures.fill_blocks(text, tree / "elsewhere")
 
 
-@pytest.mark.slow
+@pytest.mark.slow("reads every committed ledger")
 def test_the_figures_of_every_page_are_those_of_the_files() -> None:
-    """Reads every committed ledger."""
     for path, page in write_docs.render_pages():
         assert path.read_text(encoding="utf-8") == page, f"{path.name} is out of date; run: python tools/write_docs.py"
