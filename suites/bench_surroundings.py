@@ -1,9 +1,8 @@
-"""What surrounds a step and is not the step: allocators, huge pages, thread placement. `pytest suites/bench_surroundings.py
---benchmark-only`.
+"""What surrounds a step and is not the step: allocators, huge pages, thread placement. `python tools/benchmarks.py surroundings`.
 
-Fresh processes take turns, one a surrounding and round, in a random order; each times the reference step and the tuned one of
-the CNN. Ratios are of the medians over rounds, over the surrounding that cnnbench itself uses. There are no bars: what does not
-pay is a result too.
+Fresh processes take turns, one per surrounding and round, in a random order; each times the reference step and the tuned one of
+the CNN. Ratios are to the process of the same round in the surrounding that cnnbench itself uses, their intervals between
+rounds. There are no bars: what does not pay is a result too.
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ import json
 import os
 import random
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from comparisons import Comparison, run_fresh_process
+
 from cnnbench.runner.launch import HELD_ALLOCATOR
 
 BATCH = 128
-ROUNDS = 4
-WARM, STEPS = 10, 30
+ROUNDS = 6
+WARM, STEPS = 5, 20
 HELD = "held"
 _LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
 
@@ -49,27 +48,20 @@ def _with_huge_pages() -> str:
 
 def test_surroundings(benchmark) -> None:  # type: ignore[no-untyped-def]
     """Every surrounding's step over that of the held allocator, reference and tuned."""
-    times: dict[str, list[dict[str, float]]] = {name: [] for name in surroundings()}
+    found = surroundings()
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in found}
 
     def run() -> None:
         coin = random.Random(0)
         for _ in range(ROUNDS):
             for name in coin.sample(list(times), len(times)):
-                environment = {**os.environ, **surroundings()[name]}
-                done = subprocess.run(
-                    [sys.executable, __file__], env=environment, capture_output=True, text=True, check=False
-                )
-                assert done.returncode == 0, done.stderr
-                times[name].append(json.loads(done.stdout))
+                times[name].append(run_fresh_process(__file__, environment=found[name]))
 
     benchmark.pedantic(run, rounds=1)
     for step in ("reference", "tuned"):
-        held = statistics.median(each[step] for each in times[HELD])
-        benchmark.extra_info |= {f"{step}, held, ms": 1e3 * held} | {
-            f"{step}, {name} over held": statistics.median(each[step] for each in found) / held
-            for name, found in times.items()
-            if name != HELD
-        }
+        # A process's steps are one value: those of another process are not beside them, turn by turn.
+        seconds = {name: [[each[step]] for each in rounds] for name, rounds in times.items()}
+        Comparison(f"mnist-cnn, {step} step, fp32, batch {BATCH}", HELD, "time", seconds).store(benchmark)
 
 
 def steps() -> dict[str, float]:

@@ -1,7 +1,8 @@
-"""The tuned division against the reference, interleaved in one process: `pytest suites/bench_tuned.py --benchmark-only`.
+"""The tuned division against the reference, in turns inside fresh processes: `python tools/benchmarks.py tuned`.
 
-Ratios of medians of turns of the same batches, the allocator held, in a process of its own; beside it the same turns of a
-matrix product, the arithmetic ceiling. Bars stand here and not in the tests.
+Steps of the same batches take turns, the allocator held, and beside them matrix products of several sizes, the fastest of
+which is the arithmetic ceiling. Ratios are taken inside a process, their intervals between processes. Bars are here and not in
+the tests.
 """
 
 from __future__ import annotations
@@ -9,64 +10,70 @@ from __future__ import annotations
 import json
 import os
 import random
-import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
+from comparisons import Comparison, collect_turns, run_fresh_process
 
 from cnnbench.runner.launch import HELD_ALLOCATOR
 from cnnbench.schema import Precision
 
 BATCH = 128
-ROUNDS = 40
+PROCESSES, TURNS = 5, 7
 GEMM_SIZES = (512, 768, 1024, 1536, 2048)
 """Sides of the products; the fastest is the ceiling."""
 BARS = {("mnist-cnn", "fp32"): 1.65, ("mnist-cnn", "bf16"): 2.75, ("mlp-1", "fp32"): 2.0}
-"""The reference's fp32 step over the tuned step, at least."""
+"""The reference's fp32 step over the tuned step: the lower ends of the interval must be above these."""
 CEILING_BARS = {("mnist-cnn", "fp32"): 0.92, ("mnist-cnn", "bf16"): 0.70}
-"""Model FLOP/s of the tuned step over those of the best product of this run in the same precision. Of bf16 where products are of
-vectors: tiles of bfloat16 (AMX) raise the ceiling by so much that most of this small step is no product; docs/tuned.md."""
+"""Model FLOP/s of the tuned step over those of the best product of the same process in the same precision, as above. In
+bf16 only where vectors compute the products, since tiles (AMX) raise the ceiling far more than the rest of this small step."""
 TURN_STEPS = {"mnist-cnn": 4, "mlp-1": 100}
 
 
 @pytest.mark.parametrize(("name", "precision"), BARS)
 def test_tuned_against_reference(benchmark, name: str, precision: str) -> None:  # type: ignore[no-untyped-def]
     """Each rung against the reference; the bars are for the fastest."""
-    result: dict[str, float] = {}
+    processes: list[dict[str, Any]] = []
 
     def run() -> None:
-        environment = {**os.environ, **HELD_ALLOCATOR}
-        done = subprocess.run(
-            [sys.executable, __file__, name, precision], env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        result.update(json.loads(done.stdout))
+        for number in range(PROCESSES):
+            processes.append(run_fresh_process(__file__, name, precision, str(number), environment=HELD_ALLOCATOR))
 
     benchmark.pedantic(run, rounds=1)
-    benchmark.extra_info |= result
-    assert result["speedup"] >= BARS[name, precision]
-    if not (precision == "bf16" and result["tiles"]):
-        assert result["of_ceiling"] >= CEILING_BARS.get((name, precision), 0.0)
+    seconds = collect_turns([process["seconds"] for process in processes])
+    products = [step for step in seconds if step.startswith("gemm")]
+    comparison = Comparison(
+        f"{name}, {precision}, batch {BATCH}", "reference fp32", "speed-up", seconds, processes[0]["flops"], products
+    )
+    comparison.store(benchmark)
+    from cnnbench.engine import tuned
+
+    rungs = [step for step in seconds if step in tuned.VARIANTS]
+    fastest = min(rungs, key=lambda rung: comparison.step_seconds(rung).value)
+    assert (comparison.ratio(fastest).low or 0.0) >= BARS[name, precision]
+    if not (precision == "bf16" and processes[0]["tiles"]):
+        least = CEILING_BARS.get((name, precision), 0.0)
+        assert (comparison.share_of_best_product(fastest).low or 0.0) >= least
 
 
-def turns(name: str, precision: Precision) -> dict[str, float]:
-    """Milliseconds of a step by rung, medians over interleaved turns whose first step is dropped, and their ratios."""
+def take_turns(name: str, precision: Precision, seed: int) -> dict[str, Any]:
+    """Seconds of a step by rung and turn, in a random order; a turn's first step is dropped. What is built first is random."""
     import torch
     from pieces import random_digits
 
     from cnnbench import data, workloads
     from cnnbench.engine import tuned
     from cnnbench.engine.batches import TrainingSetup
+    from cnnbench.engine.timing import disable_gc
     from cnnbench.engine.training import GemmStep, Training
     from cnnbench.errors import UnsupportedError
     from cnnbench.schema import Job
 
-    device = torch.device("cpu")
+    device, coin = torch.device("cpu"), random.Random(seed)
     folder = os.environ.get("CNNBENCH_DATA")
     digits = data.load("mnist", "train-55000", Path(folder)) if folder else random_digits(5120)
     workload = workloads.get(name)
@@ -74,44 +81,41 @@ def turns(name: str, precision: Precision) -> dict[str, float]:
         workload=name, workload_version=workload.version, optimizer=workload.default_optimizer, init=workload.default_init,
         split="train-55000", batch_size=BATCH, division="tuned", precision=precision,
     )  # fmt: skip
+    kinds = dict.fromkeys(("fp32", precision))
+    plain = [job.model_copy(update={"division": "reference", "precision": each}) for each in kinds]
+    rungs = [job.model_copy(update={"execution": rung}) for rung in tuned.VARIANTS]
     steps: dict[str, Callable[[], None]] = {}
-    for kind in dict.fromkeys(("fp32", precision)):
-        plain = job.model_copy(update={"division": "reference", "precision": kind})
-        steps[f"reference {kind}"] = Training(TrainingSetup(plain, workload, digits, device)).step
-    for rung in tuned.VARIANTS:
+    for each in coin.sample([*plain, *rungs], len(plain) + len(rungs)):
+        setup = TrainingSetup(each, workload, digits, device)
+        if each.division == "reference":
+            steps[f"reference {each.precision}"] = Training(setup).step
+            continue
         try:
-            setup = TrainingSetup(job.model_copy(update={"execution": rung}), workload, digits, device)
-            steps[rung] = tuned.make(setup).step
+            steps[each.execution] = tuned.make(setup).step
         except UnsupportedError as error:
-            print(f"{rung}: {error}", file=sys.stderr)  # noqa: T201
+            print(f"{each.execution}: {error}", file=sys.stderr)  # noqa: T201
+    flops = dict.fromkeys(steps, workloads.flops_per_step(job))
     for size in GEMM_SIZES:
         product = Job(workload="gemm", workload_version=1, size=size, data="random", precision=precision)
-        steps[f"gemm {size}"] = GemmStep(product, device).step
-    seconds: dict[str, list[float]] = {what: [] for what in steps}
-    coin = random.Random(0)
-    for turn in range(ROUNDS + 1):
-        for what in coin.sample(list(steps), len(steps)):
-            count = TURN_STEPS[name] if not what.startswith("gemm") else 2
-            steps[what]()
-            begin = time.perf_counter()
-            for _ in range(count):
+        steps[f"gemm {size}"], flops[f"gemm {size}"] = GemmStep(product, device).step, 2 * size**3
+    seconds: dict[str, list[float]] = {what: [] for what in _sort_steps(steps)}
+    with disable_gc():
+        for turn in range(1 + TURNS):
+            for what in coin.sample(list(steps), len(steps)):
+                count = TURN_STEPS[name] if not what.startswith("gemm") else 2
                 steps[what]()
-            if turn:
-                seconds[what].append((time.perf_counter() - begin) / count)
-    medians = {what: statistics.median(values) for what, values in seconds.items()}
-    rungs = [what for what in medians if what in tuned.VARIANTS]
-    fastest = min(rungs, key=lambda what: medians[what])
-    ceiling = max(2 * size**3 / medians[f"gemm {size}"] for size in GEMM_SIZES)
-    rate = workloads.flops_per_step(job) / medians[fastest]
-    return {
-        **{f"{what} ms": 1e3 * value for what, value in medians.items()},
-        **{f"reference fp32 over {what}": medians["reference fp32"] / medians[what] for what in rungs},
-        "speedup": medians["reference fp32"] / medians[fastest],
-        "of_ceiling": rate / ceiling,
-        "ceiling_gflops": ceiling / 1e9,
-        "tiles": torch.cpu._is_amx_tile_supported(),
-    }
+                begin = time.perf_counter()
+                for _ in range(count):
+                    steps[what]()
+                if turn:
+                    seconds[what].append((time.perf_counter() - begin) / count)
+    return {"seconds": seconds, "flops": flops, "tiles": torch.cpu._is_amx_tile_supported()}
+
+
+def _sort_steps(steps: Iterable[str]) -> list[str]:
+    """Sort the steps for a table: references, rungs, products."""
+    return sorted(steps, key=lambda step: (not step.startswith("reference"), step.startswith("gemm"), len(step), step))
 
 
 if __name__ == "__main__":
-    print(json.dumps(turns(sys.argv[1], cast(Precision, sys.argv[2]))))  # noqa: T201
+    print(json.dumps(take_turns(sys.argv[1], cast(Precision, sys.argv[2]), int(sys.argv[3]))))  # noqa: T201

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Write docs/commands.md: every command with its options, as the command line declares them, and every exit code.
+"""Write what is generated in docs/: the page of commands, and the tables of figures in the other pages (`doc_figures.py`).
 
-    python tools/write_docs.py            # write it
-    python tools/write_docs.py --check    # write nothing; exit 1 if it is out of date
+    python tools/write_docs.py            # write them
+    python tools/write_docs.py --check    # write nothing; exit 1 if a page is out of date
 
-`tests/test_written_docs.py` fails while the page is out of date.
+docs/commands.md has every command with its options, as the command line declares them, and every exit code.
+`tests/test_written_docs.py` fails while a page is out of date.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from pathlib import Path
 import click
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the commands of this tree, whichever is installed
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]  # the commands of this tree, whichever is installed
+
+from doc_figures import BLOCK, fill_blocks  # noqa: E402
 
 from cnnbench.cli.main import COMMANDS, cli  # noqa: E402
 from cnnbench.errors import ExitCode  # noqa: E402
@@ -99,17 +102,30 @@ def _escape(text: str) -> str:
     return "".join(shown).replace("|", "\\|")
 
 
+def render_pages() -> Iterator[tuple[Path, str]]:
+    """Render the page of commands, and every page that has tables of figures with these written again."""
+    yield ROOT / PAGE, render_page()
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        if BLOCK.search(text):
+            yield path, fill_blocks(text, ROOT / "results")
+
+
 def main() -> int:
-    """Write the page, or with --check compare it; return the exit code."""
-    path, page = ROOT / PAGE, render_page()
-    if sys.argv[1:] == ["--check"]:
-        current = path.is_file() and path.read_text(encoding="utf-8") == page
-        print("current" if current else f"{PAGE} is out of date; run: {COMMAND}")
-        return 0 if current else 1
-    if sys.argv[1:]:
+    """Write the pages, or with --check compare them; return the exit code."""
+    if sys.argv[1:] not in ([], ["--check"]):
         print(__doc__)
         return 0 if sys.argv[1:] == ["--help"] else 2
-    path.write_text(page, encoding="utf-8")
+    old = []
+    for path, page in render_pages():
+        if path.is_file() and path.read_text(encoding="utf-8") == page:
+            continue
+        old.append(path.relative_to(ROOT).as_posix())
+        if not sys.argv[1:]:
+            path.write_text(page, encoding="utf-8")
+    if sys.argv[1:]:
+        print(*(f"{name} is out of date; run: {COMMAND}" for name in old), *["current"] * (not old), sep="\n")
+        return 1 if old else 0
     return 0
 
 

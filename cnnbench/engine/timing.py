@@ -164,7 +164,7 @@ def time_job(
     `evaluate` gives (correct, images) after each epoch, and the job ends when `stop` of these is true: under the
     accuracy clock an epoch is the steps between two evaluations. `pretrain` is the job's work before its epochs and
     gives the steps it took. `after_epoch` notes a loss without waiting for it. `report` is called after every call of
-    `steps`; its cost is inside the job clock (under 0.5 %, as a run without it shows). `steps`, where given, does up to
+    `steps`; its cost is inside the job clock (`suites/bench_harness.py` measures it). `steps`, where given, does up to
     `steps_per_launch` steps in one call, instead of one call of `step` for each.
     """
     run = steps or _repeat_step(step)

@@ -218,7 +218,7 @@ def _verdict(pair: RowRatio) -> Cell:
 def describe_hosts(pair: RowRatio) -> str:
     """Describe how the hosts of two runs of one model are related; empty if both are known to be one, or of two models."""
     words = "" if pair.relation is None else RELATION_WORDS[pair.relation]
-    if not words or None not in [each for _, row in pair.rows for each in (row.boot_id, row.host_id)]:
+    if not words or None not in [row.boot_id for _, row in pair.rows]:
         return words
     base, new = (row.machine for _, row in pair.rows)
     kernels = [plain(base.kernel), *([] if new.kernel == base.kernel else [plain(new.kernel)])]

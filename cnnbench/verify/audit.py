@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os.path import commonprefix
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from cnnbench import store, validity
 from cnnbench.errors import ComparisonError, UsageError
 from cnnbench.schema import PublishedRow, Record, RunHeader, digest
 from cnnbench.store import Ledger
-from cnnbench.verify import charts, documents, pages, raw_rows, values
+from cnnbench.verify import blocks, charts, documents, pages, raw_rows, values
 from cnnbench.verify.documents import APART, DRAWING, MARK, SEAL, Options
+from cnnbench.verify.intervals import NoFigure
 from cnnbench.verify.raw_rows import PageValues, PageView
 
 KINDS = {".md", ".html", ".htm", ".svg", ".png", ".csv", ".json"}
@@ -26,6 +28,10 @@ SCRIPTED = '<script type="module">'
 CHARTS, VALUES = "charts", "page.json"
 LINKS = ("charts_at", "rest_at")
 """Options that only a Markdown page has: the place of its pictures, and of the whole report if it is the first screen of one."""
+FULL_REPORT: Options = MappingProxyType(
+    {"template": "full", "title": None, "all_runs": False, "currency": "", "baseline": None}
+)
+"""The options of a report whose reader asked for nothing."""
 _DIGEST_CHARACTERS = 16
 _OF_A_LINE = {"table", "group", "kind", "notes", "row_notes", "clock_rule", "report_notes", "options"}
 """What a table file stores with each line beside its cells; the comparison of the whole file covers it."""
@@ -104,7 +110,10 @@ def audit(paths: Sequence[Path], published_rows: Sequence[PublishedRow], render:
         found.add(where, [what])
     for ledger in loaded.ledgers:
         found.disagreements += check_ledger(ledger)
-    auditor = Auditor(loaded.ledgers, (*published_rows, *loaded.published_rows), render)
+    stored = {
+        file: read_document(file) for file in files if file.suffix == ".json" and file.parent.name in blocks.STORED
+    }
+    auditor = Auditor(loaded.ledgers, (*published_rows, *loaded.published_rows), render, stored)
     # One at a time: a report's files are a large part of the memory that an audit takes.
     documents = ((file, read_document(file)) for file in sorted(files) if file.suffix in KINDS)
     return auditor.check(documents, found=found)
@@ -153,7 +162,14 @@ def read_document(path: Path) -> str:
 class Auditor:
     """Checks documents against ledgers; what several documents share is derived and rendered once."""
 
-    def __init__(self, found: Sequence[Ledger], published_rows: Sequence[PublishedRow], render: Render) -> None:
+    def __init__(
+        self,
+        found: Sequence[Ledger],
+        published_rows: Sequence[PublishedRow],
+        render: Render,
+        stored: blocks.Stored = MappingProxyType({}),
+    ) -> None:
+        self._stored = stored
         self.ledgers = {ledger.header.run_id: ledger for ledger in found}
         self._ledgers, self._published_rows, self._render = found, published_rows, render
         self._rows = raw_rows.build_rows(found)
@@ -237,10 +253,31 @@ class Auditor:
                 yield DocumentPart(path, text.count("\n", 0, begin), ".md", part, options)
             else:
                 self._found.skipped += len(_TABLE.findall(part))
-        outside += text[position:]
+        outside = self._check_blocks(path, outside + text[position:], text)
         self._found.skipped += len(_TABLE.findall(outside))
         copied = re.findall(r"(?m)^\| *processor\b.{,50}", outside)
         self._found.add(path, (f"no command made the table {each!r}" for each in copied))
+
+    def _check_blocks(self, path: Path, outside: str, text: str) -> str:
+        """Check the blocks of figures in a page, and return what is outside them."""
+        for block in blocks.BLOCK.finditer(outside):
+            name, begin = block.group(1), 1 + text.count("\n", 0, text.find(block.group()))
+            try:
+                errors = list(blocks.find_errors(name, block.group(2), self._stored, self._rows, self._read_report))
+            except (NoFigure, *_MALFORMED) as error:
+                errors = [(0, f"its files cannot be read: {error!r}")]
+            for line, message in errors:
+                self._found.add(f"{path}:{begin + max(0, line - 1)}", [f"figures {name}: {message}"])
+            self._found.cells += len(re.findall(r"(?m)(?<!^)\|", block.group(2)))
+        return blocks.BLOCK.sub("", outside)
+
+    def _read_report(self) -> PageValues:
+        """Render the report of all ledgers, whose values are derived again on the way."""
+        options = {**FULL_REPORT, "runs": sorted(self.ledgers), "prices": [], "problems": []}
+        rendering, errors = self._make(options, json.dumps(options, sort_keys=True))
+        if rendering is None or errors:
+            raise ValueError("; ".join(errors))
+        return rendering.values
 
     def _check_part(self, part: DocumentPart, rendering: Rendering) -> None:
         """Check a part cell by cell, then as a whole."""
