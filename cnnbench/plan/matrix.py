@@ -14,6 +14,7 @@ to compute the step: the reference's, and each of the tuned division's.
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,7 +44,7 @@ from cnnbench.workloads import Workload
 
 PROJECTION_PROCESSES = 3
 PROJECTION_STEPS = 100
-"""A whole job may be projected from at least 3 processes of at least 100 steady steps each: a rule of protocol 1."""
+"""A whole job may be projected from 300 steady steps in 3 or more processes of at least 40: with --project from 3 of 100."""
 SEEDS = 2**31
 DataSource = DataKind | Callable[[], DataKind]
 """The data of jobs that leave them open: known, or found out when the first of those jobs is planned."""
@@ -80,11 +81,11 @@ def make_plan(
     wanted = compile_filter(name_filter)
     rounds_of: dict[Job, int] = {}
     for suite in suites:
-        whole = any("job" in spec.choices.get("clock", {}).get(ANY, ()) for spec in suite.jobs)
-        rounds = repeats or max(suite.repeats, PROJECTION_PROCESSES if project and whole else 1)
-        for device in devices:
+        for spec, device in itertools.product(suite.jobs, devices):
+            whole = "job" in spec.choices.get("clock", {}).get(ANY, ())
+            rounds = repeats or max(spec.repeats, PROJECTION_PROCESSES if project and whole else 1)
             capacity = count_capacity(device, devices, machine)
-            for combination, swept in _list_combinations(suite, device, machine, capacity * nodes):
+            for combination, swept in _list_combinations(spec, device, machine, capacity * nodes):
                 job = _make_job(combination, device, machine, data_kind, threads, nodes)
                 if copies is not None:
                     if capacity == 0 or job.world > 1:
@@ -149,16 +150,16 @@ def compile_filter(expression: str | None) -> Callable[[str], bool]:
 
 
 def _list_combinations(
-    suite: Suite, device: Device, machine: Machine, capacity: int
+    spec: JobSpec, device: Device, machine: Machine, capacity: int
 ) -> Iterator[tuple[Combination, bool]]:
-    """List the cells of a suite, each with whether its `world` was swept together with `all`, which becomes a number
+    """List the cells of one job's table, each with whether its `world` was swept together with `all`, which becomes a number
     here.
 
     Such a sweep ends at what there is. Thread counts swept together with `auto` end at the cores allowed: above them
     threads only wait for each other. There are no cells of several ranks on a device whose ranks are planned for
     another device.
     """
-    cells = suite.combinations(device.kind)
+    cells = spec.combinations(device.kind)
 
     def drop(cell: Combination, name: str) -> tuple[object, ...]:
         return tuple(value for key, value in cell.items() if key != name)
@@ -370,7 +371,7 @@ def make_profile_jobs(
                 chosen.pop("layout", None)  # each tuned rung has its own
             choices = {name: {ANY: (value,)} for name, value in chosen.items()}
             spec = JobSpec("--set", workload.name, choices)
-            suite = Suite("profile", "", Path(), "", repeats=1, seed=None, jobs=(spec,))
+            suite = Suite("profile", "", Path(), "", seed=None, jobs=(spec,))
             wrong = [each for cell in suite.combinations(device.kind) for each in find_contradictions(cell)]
             impossible += ["; ".join(wrong)] if wrong else []
             planned = make_plan([suite], machine, [device], data_kind=data_kind, seed=0, threads=threads)

@@ -56,7 +56,8 @@ def job_times(row: RawRow) -> list[float]:
     job = row.job
     if job.clock != "steady":
         return [trial.job_seconds for trial in row.good_trials if trial.job_seconds and job.clock != "accuracy"]
-    long_enough = sum(trial.steps >= 100 for trial in row.good_trials) >= 3
+    steps = [trial.steps for trial in row.good_trials if trial.steps >= 40]
+    long_enough = len(steps) >= 3 and sum(steps) >= 300
     long_enough = long_enough or row.timed_steps >= 3 * (job.steps_per_epoch or 1)
     return [step * known(job.job_steps) for step in row.steps if long_enough]
 
