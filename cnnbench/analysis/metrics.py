@@ -17,7 +17,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from cnnbench import naming, units, workloads
 from cnnbench.analysis.rows import FloorKind, NamedCount, NamedValue, Row, follow, has_energy
-from cnnbench.analysis.stats import Estimate, MedianEstimate, geometric
+from cnnbench.analysis.stats import Estimate, MedianEstimate, geometric, two_stage_mean
 from cnnbench.errors import WorkloadError
 from cnnbench.plain_text import plain
 from cnnbench.schema import PACKAGE_COUNTER, Energy, Job, Trial
@@ -104,9 +104,14 @@ def describe_interval(found: Estimate | MedianEstimate, text: Callable[[Any], st
     return (f"from {text(found.low)} on" if found.high is None else units.span(found.low, found.high, text),)
 
 
-def geometric_mean(values: Sequence[float]) -> Estimate | None:
-    """Compute the geometric mean of the values above zero; None if no value is."""
+def geometric_mean(values: Sequence[float], first: int | None = None) -> Estimate | None:
+    """Compute the geometric mean of the values above zero; None if no value is.
+
+    If the `first` ones decided how many followed, the interval is Stein's.
+    """
     found = [value for value in values if value > 0]
+    if first is not None and len(found) == len(values):
+        return two_stage_mean([math.log(value) for value in found], first).map(math.exp)
     return geometric(found) if found else None
 
 

@@ -63,16 +63,17 @@ def make_plan(
     project: bool = False,
     copies: str | None = None,
     nodes: int = 1,
+    least: int = 1,
 ) -> tuple[Job, ...]:
     """Plan the jobs of all suites on the devices, round after round.
 
-    A cell that two suites share is planned once. `repeats` replaces every suite's number of rounds. `threads` applies
-    to the CPU; without it a job uses what its suite gives, else all cores allowed. `project` turns jobs of the job
-    clock into steady ones of the same length (not one with pre-training: its two phases have different steps). A cell
-    that its device cannot do is planned too, and its worker reports why not. A `world` swept together with `all` ends
-    at what there is. `copies` (a number or `all`) plans every job as so many copies at once, each on a separate device
-    or separate cores, and no job of several ranks. With `nodes` a job of several ranks has equally many on each of so
-    many machines like this one.
+    A cell that two suites share is planned once. `repeats` replaces every suite's number of rounds; without it there
+    are at `least` so many. `threads` applies to the CPU; without it a job uses what its suite gives, else all cores
+    allowed. `project` turns jobs of the job clock into steady ones of the same length (not one with pre-training: its
+    two phases have different steps). A cell that its device cannot do is planned too, and its worker reports why not. A
+    `world` swept together with `all` ends at what there is. `copies` (a number or `all`) plans every job as so many
+    copies at once, each on a separate device or separate cores, and no job of several ranks. With `nodes` a job of
+    several ranks has equally many on each of so many machines like this one.
 
     Raises UsageError for an invalid filter, a projection from too few rounds, or more processes than there is room for.
     """
@@ -83,7 +84,7 @@ def make_plan(
     for suite in suites:
         for spec, device in itertools.product(suite.jobs, devices):
             whole = "job" in spec.choices.get("clock", {}).get(ANY, ())
-            rounds = repeats or max(spec.repeats, PROJECTION_PROCESSES if project and whole else 1)
+            rounds = repeats or max(spec.repeats, least, PROJECTION_PROCESSES if project and whole else 1)
             capacity = count_capacity(device, devices, machine)
             for combination, swept in _list_combinations(spec, device, machine, capacity * nodes):
                 job = _make_job(combination, device, machine, data_kind, threads, nodes)
@@ -238,12 +239,18 @@ def _make_job(
 
 
 def _interleave(rounds_of: dict[Job, int], seed: int) -> tuple[Job, ...]:
-    plan = []
-    for number, round_seed in enumerate(round_seeds(seed, max(rounds_of.values(), default=0))):
-        jobs = [job for job, rounds in rounds_of.items() if rounds > number]
-        random.Random(f"cnnbench order {seed} {number}").shuffle(jobs)
-        plan += [job.model_copy(update={"seed": round_seed, "round": number}) for job in jobs]
+    plan: list[Job] = []
+    for number in range(max(rounds_of.values(), default=0)):
+        plan += plan_round([job for job, rounds in rounds_of.items() if rounds > number], seed, number)
     return tuple(plan)
+
+
+def plan_round(jobs: Sequence[Job], seed: int, number: int) -> tuple[Job, ...]:
+    """Plan one round of the jobs, in the order and with the seed that the run's seed gives that round."""
+    order = list(jobs)
+    random.Random(f"cnnbench order {seed} {number}").shuffle(order)
+    (*_, round_seed) = round_seeds(seed, number + 1)
+    return tuple(job.model_copy(update={"seed": round_seed, "round": number}) for job in order)
 
 
 def find_same_devices(device: Device, devices: Sequence[Device]) -> tuple[Device, ...]:
