@@ -96,7 +96,19 @@ def test_rounds_are_the_suites_unless_repeats_says_otherwise() -> None:
     assert len(plan("lecture", devices=[CPU])) == 1
     assert len(plan("lecture", devices=[CPU], repeats=4)) == 4
     both = plan("lecture", "quick", devices=[CPU])
-    assert Counter(job.clock for job in both) == {"job": 1, "steady": 9}
+    assert Counter(job.clock for job in both) == {"job": 1, "steady": 3 + 3 + 8}
+
+
+def test_a_job_may_have_repeats_of_its_own_unless_the_command_line_says_otherwise(tmp_path: Path) -> None:
+    text = "repeats = 4\n" + "".join(f'[[job]]\nworkload = "gemm"\nsize = {8 * n}\n' for n in (1, 2))
+    own = suite(tmp_path, f"{text}repeats = 2\n")
+    for planned, expected in (
+        (plan(own, devices=[CPU]), {8: 4, 16: 2}),
+        (plan(own, devices=[CPU], repeats=3), {8: 3, 16: 3}),
+        (plan(load_suite(own.path, {"repeats": 1}), devices=[CPU]), {8: 1, 16: 1}),
+    ):
+        assert Counter(job.size for job in planned) == expected
+        assert {job.round for job in planned if job.size == 16} == set(range(expected[16]))
 
 
 def test_threads_are_all_cores_allowed_on_the_cpu_and_torchs_own_on_a_gpu() -> None:

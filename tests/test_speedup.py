@@ -106,7 +106,7 @@ def test_fewer_than_three_processes_give_no_bar_and_no_projection(n):
     assert (row.step_seconds.low, row.step_seconds.n) == (None, n)
     assert (row.speedup.ratio.low, row.speedup.ratio.n) == (None, n)
     assert row.job_seconds is None
-    assert "3 processes of 100 steady steps" in row.missing["job"]
+    assert "300 steady steps in 3 or more processes of at least 40" in row.missing["job"]
 
 
 def test_three_epochs_of_one_process_are_enough_to_project():
@@ -114,10 +114,14 @@ def test_three_epochs_of_one_process_are_enough_to_project():
     assert (row.job_seconds.value, row.job_seconds.low, row.job_seconds.n) == (pytest.approx(429.0), None, 1)
 
 
-def test_short_processes_do_not_project():
-    row = only(rows_of(b.ledger(b.repeats(b.cnn_job(blocks=9), [0.01] * 5))), "cpu")
-    assert row.job_seconds is None
-    assert row.step_seconds.n == 5
+@pytest.mark.parametrize(
+    ("blocks", "processes", "enough"),
+    [(10, 3, True), (9, 3, False), (4, 8, True), (4, 7, False), (3, 20, False), (29, 2, False)],
+)
+def test_300_steps_in_three_or_more_processes_of_at_least_40_project(blocks, processes, enough):
+    row = only(rows_of(b.ledger(b.repeats(b.cnn_job(blocks=blocks), [0.01] * processes))), "cpu")
+    assert (row.job_seconds is not None) == enough
+    assert row.step_seconds.n == processes
 
 
 @pytest.mark.parametrize(

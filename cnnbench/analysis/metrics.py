@@ -17,15 +17,18 @@ from typing import Any, Generic, Literal, TypeVar
 
 from cnnbench import naming, units, workloads
 from cnnbench.analysis.rows import FloorKind, NamedCount, NamedValue, Row, follow, has_energy
-from cnnbench.analysis.stats import Estimate, MedianEstimate, geometric
+from cnnbench.analysis.stats import Estimate, MedianEstimate, geometric, two_stage_mean
 from cnnbench.errors import WorkloadError
 from cnnbench.plain_text import plain
 from cnnbench.schema import PACKAGE_COUNTER, TUNED_RUNG, Energy, Job, Trial
 from cnnbench.workloads import Workload
 
 PROJECTION_PROCESSES = 3
-PROJECTION_STEPS = 100
-"""A projection needs 3 processes of 100 steady steps each, or 3 epochs of one process: design rule of protocol 1."""
+PROJECTION_STEPS = 40
+PROJECTION_STEPS_TOGETHER = 300
+"""A projection needs 300 steady steps in 3 or more processes of at least 40, or 3 epochs of one process. Steps of one process
+share its speed, so it is processes that narrow the interval; 300 were 3 processes of 100 at first, which still suffice.
+"""
 PROJECTION_EPOCHS = 3
 
 
@@ -107,9 +110,14 @@ def describe_interval(found: Estimate | MedianEstimate, text: Callable[[Any], st
     return (f"from {text(found.low)} on" if found.high is None else units.span(found.low, found.high, text),)
 
 
-def geometric_mean(values: Sequence[float]) -> Estimate | None:
-    """Compute the geometric mean of the values above zero; None if no value is."""
+def geometric_mean(values: Sequence[float], first: int | None = None) -> Estimate | None:
+    """Compute the geometric mean of the values above zero; None if no value is.
+
+    If the `first` ones decided how many followed, the interval is Stein's.
+    """
     found = [value for value in values if value > 0]
+    if first is not None and len(found) == len(values):
+        return two_stage_mean([math.log(value) for value in found], first).map(math.exp)
     return geometric(found) if found else None
 
 
@@ -297,17 +305,17 @@ def _explain_missing_job(row: Row, values: Sequence[float], good: Sequence[Proce
         return "a job to a target has no fixed length; what it took is its time to accuracy"
     if not values:
         return "no job clock was recorded" if job.timed_whole else "a rate, not a job of fixed length"
-    enough = [each for each in good if each.steps >= PROJECTION_STEPS]
+    enough = [each.steps for each in good if each.steps >= PROJECTION_STEPS]
     fewest = min(each.steps for each in good)
     if (
         job.timed_whole
-        or len(enough) >= PROJECTION_PROCESSES
+        or (len(enough) >= PROJECTION_PROCESSES and sum(enough) >= PROJECTION_STEPS_TOGETHER)
         or fewest / (job.steps_per_epoch or 1) >= PROJECTION_EPOCHS
     ):
         return None
     return (
-        f"a projection needs {PROJECTION_PROCESSES} processes of {PROJECTION_STEPS} steady steps, there are "
-        f"{len(good)} of {fewest}"
+        f"a projection needs {PROJECTION_STEPS_TOGETHER} steady steps in {PROJECTION_PROCESSES} or more processes of at "
+        f"least {PROJECTION_STEPS}, there are {len(good)} of {fewest}"
     )
 
 

@@ -156,7 +156,8 @@ def build_row(members: Sequence[Process], peak_of: PeakOf = theoretical_peak) ->
         missing=missing | _explain_missing_target(seeds),
         doubts=doubts.merge_row_doubts([process.doubts for process in good]),
     )
-    return _with_metrics(row, [process.metrics for process in good if process.metrics]) if good else row
+    first_stage = sum(process.index < len(first.run.plan) for process in good)
+    return _with_metrics(row, [process.metrics for process in good if process.metrics], first_stage) if good else row
 
 
 def _describe_failures(members: Sequence[Process]) -> tuple[str, ...]:
@@ -185,8 +186,14 @@ def _explain_missing_target(seeds: TimeToAccuracy | None) -> dict[str, str]:
     return found
 
 
-def _with_metrics(row: Row, good: Sequence[ProcessMetrics]) -> Row:
-    """Combine the processes that ended well; there is at least one."""
+def _with_metrics(row: Row, good: Sequence[ProcessMetrics], first_stage: int) -> Row:
+    """Combine the processes that ended well; there is at least one.
+
+    The first ones were planned, and decided how many followed (`two_stage`). Ratios are of these alone: what is divided
+    then has as many rounds as were planned, and an interval that no stopping has changed.
+    """
+    two_stages = stats.MINIMUM_FOR_INTERVAL <= first_stage < len(good)
+    planned = good[:first_stage] if two_stages else good
     values = {}
     reasons = {}
     for metric in metrics.METRICS:
@@ -196,7 +203,8 @@ def _with_metrics(row: Row, good: Sequence[ProcessMetrics]) -> Row:
         reason = why(row, found, good) if callable(why) else None if found else why.format(row)
         reasons[metric.column_key] = reason
         if found and not reason:
-            values[metric.name] = metric.over(found)
+            stages = two_stages and metric.over is metrics.geometric_mean and len(found) == len(good)
+            values[metric.name] = metrics.geometric_mean(found, first_stage) if stages else metric.over(found)
     accuracy = _estimate_accuracy(row.job, good)
     reasons["accuracy"] = accuracy if isinstance(accuracy, str) else None
     reasons["energy"] = next(filter(None, (each.energy_missing for each in good)), None)
@@ -204,8 +212,8 @@ def _with_metrics(row: Row, good: Sequence[ProcessMetrics]) -> Row:
     return replace(
         row,
         values=values,
-        costs=_average_by_round(row, good, "job_seconds" if row.job.divided_whole else "step_seconds"),
-        rates={} if reasons["achieved"] else _average_by_round(row, good, "flops_per_second"),
+        costs=_average_by_round(row, planned, "job_seconds" if row.job.divided_whole else "step_seconds"),
+        rates={} if reasons["achieved"] else _average_by_round(row, planned, "flops_per_second"),
         energy=estimate_energy_use([each.energy for each in good if each.energy], row.job.batch_size),
         copies=tuple(each.copy_seconds for each in good if each.copy_seconds),
         accuracy=None if isinstance(accuracy, str) else accuracy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,15 @@ def _parse_copies(value: str | None) -> str | None:
     raise click.BadParameter(f"{value!r} is neither 'all' nor a number from 2 on")
 
 
+def _parse_until(value: str | None) -> str | None:
+    if value is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,2}(?:\.[0-9]{1,3})?)%", value)
+    if found is None or not 0.1 <= float(found[1]) <= 50:
+        raise click.BadParameter(f"{value!r} is not a half-width from 0.1% to 50%, such as 5%")
+    return f"{float(found[1]):g}%"
+
+
 def _default_suites(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     return value or (DEFAULT_SUITE,)
 
@@ -69,6 +79,18 @@ def _refuse_output(value: str | None) -> None:
 @DEVICE
 @filter_option("Only jobs whose text contains FILTER (`not FILTER` for the rest).")
 @make_option("-r --repeats", "Processes for each job, instead of the suite's number.", COUNT)
+@make_option(
+    "--until",
+    "Add rounds until the interval of each row's time is at most so far to each side, as in 5%.",
+    check=_parse_until,
+    metavar="WIDTH",
+)
+@make_option(
+    "--max-minutes",
+    "With --until: begin no further round after so many minutes.",
+    click.FloatRange(min=0, min_open=True),
+    metavar="MINUTES",
+)
 @SETTINGS
 @make_option(
     "-L --sweep sweeps",

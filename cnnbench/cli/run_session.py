@@ -30,6 +30,8 @@ from rich.console import Console
 from rich.text import Text
 
 from cnnbench import store, workloads
+from cnnbench.analysis.stats import MINIMUM_FOR_INTERVAL
+from cnnbench.analysis.two_stage import FIRST_STAGE, WideRow, find_wide_rows
 from cnnbench.cli import load_results, output, read
 from cnnbench.cli.options import EXPORTS, OptionValues
 from cnnbench.cli.progress import Display, describe_failure, format_clock, wrap_indented
@@ -42,7 +44,7 @@ from cnnbench.machine.host_identity import host_id
 from cnnbench.machine.inventory import Inventory, select
 from cnnbench.machine_facts import announce_machine, announce_software
 from cnnbench.naming import name_plan
-from cnnbench.plan.matrix import make_plan
+from cnnbench.plan.matrix import make_plan, plan_round
 from cnnbench.plan.overrides import Overrides, describe_overrides, read_overrides
 from cnnbench.plan.suite import Suite, find_suite, load_suite
 from cnnbench.report.escaping import plain
@@ -53,9 +55,19 @@ from cnnbench.schema import Job, Record, Rendezvous, RunHeader
 
 PLAN_OPTIONS = ("name_filter", "repeats", "threads", "project", "copies", "nodes")
 """Options of `make_plan` by the same names."""
-SHAPING_OPTIONS = ("device", *PLAN_OPTIONS, "energy", "timeout", "no_progress")
+SHAPING_OPTIONS = ("device", *PLAN_OPTIONS, "until", "max_minutes", "energy", "timeout", "no_progress")
 """Options that shape a run, which its header keeps."""
-OPTIONS_TO_REPEAT = ("settings", "sweeps", "warmup", "data_dir", "timeout", "energy", "no_progress", "tensorboard")
+OPTIONS_TO_REPEAT = (
+    "settings",
+    "sweeps",
+    "warmup",
+    "data_dir",
+    "timeout",
+    "energy",
+    "no_progress",
+    "tensorboard",
+    "max_minutes",
+)
 """Options that the command to resume must repeat: they make the suite, or apply to the processes and not to the plan."""
 MAX_LISTED_FAILURES = 8
 INDENT = 10
@@ -77,6 +89,7 @@ def run_suites(context: click.Context) -> ExitCode:
     rendezvous = _find_rendezvous(options)
     if options["run_id"] and not options["resume"]:
         raise UsageError("--run-id names a run to resume; it needs --resume")
+    _check_until(options)
     overrides = _read_overrides(options)
     for name in ("threads", "repeats", "seed"):
         if name in overrides and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
@@ -111,6 +124,22 @@ def run_suites(context: click.Context) -> ExitCode:
     return _run_and_report(context, opened, console)
 
 
+def _check_until(options: OptionValues) -> None:
+    """Raise UsageError for options that cannot be combined with --until, or need it."""
+    until, repeats, nodes, resume = (options[name] for name in ("until", "repeats", "nodes", "resume"))
+    if options["max_minutes"] is not None and until is None and not resume:
+        raise UsageError("--max-minutes ends the rounds that --until adds; it needs --until, as in --until 5%")
+    if until is None:
+        return
+    if resume:
+        raise UsageError(f"--until {until}: a resumed run keeps its own width; leave --until out")
+    if nodes > 1:
+        raise UsageError(f"--until {until}: the other machines cannot know how many rounds follow; leave --nodes out")
+    if repeats is not None and repeats < MINIMUM_FOR_INTERVAL:
+        least = f"at least {MINIMUM_FOR_INTERVAL} processes decide how many follow"
+        raise UsageError(f"--until {until} --repeats {repeats}: {least}")
+
+
 def _read_overrides(options: OptionValues) -> Overrides:
     return read_overrides(options["settings"], options["sweeps"], options["warmup"])
 
@@ -141,7 +170,7 @@ def _reopen_run(
 ) -> OpenedRun:
     """Reopen an old run for its remaining jobs. Raises UsageError if a workload has changed since it was planned."""
     digests = {suite.name: suite.digest for suite in loaded}
-    found = runner.find_unfinished(options["results"], inventory.machine.id, digests, options["run_id"])
+    found = runner.find_unfinished(options["results"], inventory.machine.id, digests, options["run_id"], find_wide_rows)
     writer, ledger = store.reopen(found.path)
     header = ledger.header
     for problem in ledger.problems:
@@ -187,7 +216,12 @@ def _make_header(
         data_kind=mnist_source.kind,
         seed=seed,
         **{name: options[name] for name in PLAN_OPTIONS},
+        least=1 if options["until"] is None else FIRST_STAGE,
     )
+    if options["until"] is not None and any(job.clock == "accuracy" for job in plan):
+        raise UsageError(
+            f"--until {options['until']}: a time to accuracy is a median over seeds; choose --repeats instead"
+        )
     return RunHeader(
         run_id=store.new_run_id(),
         created_at=store.format_now(),
@@ -242,13 +276,14 @@ def _run_and_report(context: click.Context, opened: OpenedRun, console: Console)
     try:
         with opened.writer:
             records = _measure(opened, context.params, console, verbosity)
+            records += _add_rounds(opened, records, context.params, console, verbosity, began)
     except (KeyboardInterrupt, LedgerError):
         with contextlib.suppress(LedgerError):  # a ledger that cannot be read was reported already
             _print_summary(console, context, path, time.monotonic() - began, None)
         raise
     seconds = time.monotonic() - began  # the rest is not the run's time
     _print_summary(console, context, path, seconds, _report_run(path, context.params, verbosity))
-    well = [record.outcome.status for record in records] == ["ok"] * len(opened.todo)
+    well = len(records) >= len(opened.todo) and all(record.outcome.status == "ok" for record in records)
     return ExitCode.DONE if well else ExitCode.JOB_FAILED
 
 
@@ -261,6 +296,11 @@ def _measure(opened: OpenedRun, options: OptionValues, console: Console, verbosi
         _print_line(console, "software", announce_software(header.software))
         _print_line(console, "plan", f"{len(todo)} of {len(header.plan)} jobs, seed {header.seed}, one process each")
         _print_line(console, "ledger", str(opened.writer.path))
+    return _measure_jobs(opened, options, console, verbosity)
+
+
+def _measure_jobs(opened: OpenedRun, options: OptionValues, console: Console, verbosity: int) -> tuple[Record, ...]:
+    header, todo = opened.header, opened.todo
     display = Display(console, verbosity, todo, header.plan)
     try:
         return runner.execute(
@@ -274,6 +314,40 @@ def _measure(opened: OpenedRun, options: OptionValues, console: Console, verbosi
         )
     finally:
         display.close()
+
+
+def _add_rounds(
+    opened: OpenedRun,
+    done: Sequence[Record],
+    options: OptionValues,
+    console: Console,
+    verbosity: int,
+    began: float,
+) -> tuple[Record, ...]:
+    """Measure further rounds of the rows that are not narrow enough, until none is left or the time is up."""
+    header, limit, found = opened.header, options["max_minutes"], list[Record]()
+    stopped = options["fail_fast"] and any(record.outcome.status != "ok" for record in done)
+    while not stopped and (limit is None or time.monotonic() - began < 60 * limit):
+        ledger = store.load(opened.writer.path)
+        if not (wide := find_wide_rows(ledger)):
+            break
+        number = 1 + max(job.round for job in (*header.plan, *(record.job for record in ledger.records)))
+        index = max(len(header.plan), *(record.index + 1 for record in ledger.records))
+        jobs = plan_round([row.job for row in wide], header.seed, number)
+        todo = tuple(runner.PendingJob(index + place, 1, job) for place, job in enumerate(jobs))
+        if verbosity >= 0:
+            most = max(row.more for row in wide)
+            _print_line(console, "until", f"round {number + 1}: {_describe_wide(header, wide)}, {most} more rounds")
+        measured = _measure_jobs(opened._replace(todo=todo), options, console, verbosity)
+        found += measured
+        stopped = options["fail_fast"] and any(record.outcome.status != "ok" for record in measured)
+    return tuple(found)
+
+
+def _describe_wide(header: RunHeader, wide: Sequence[WideRow]) -> str:
+    """Describe how many rows are wider than asked for."""
+    rows = len({job.row_key for job in header.plan})
+    return f"{len(wide)} of {rows} rows {'is' if len(wide) == 1 else 'are'} wider than {header.options['until']}"
 
 
 def _report_run(path: Path, options: OptionValues, verbosity: int) -> tuple[str, ...]:
@@ -306,11 +380,13 @@ def _print_summary(
     """
     ledger = store.load(path)
     plan, records, options = ledger.header.plan, ledger.records, context.params
-    missing = len(runner.list_pending_jobs(ledger.header, records))
-    commands = [_make_resume_command(context)] if missing else []
+    planned = len({*range(len(plan)), *(record.index for record in records)})
+    missing, wide = len(runner.list_pending_jobs(ledger.header, records)), find_wide_rows(ledger)
+    commands = [_make_resume_command(context)] if missing or wide else []
     if verbosity_of(context) < 0:
         for command in commands:
-            console.print(f"{missing} of the plan's jobs are left; resume with {command}")
+            left = f"{missing} of the plan's jobs are left" if missing else _describe_wide(ledger.header, wide)
+            console.print(f"{left}; resume with {command}")
         return
     if exported is not None:
         console.print()  # between the table and this
@@ -319,10 +395,12 @@ def _print_summary(
     bad = [each for each in records if each.outcome.status not in ("ok", "interrupted")]
     missed = sum(record.outcome.status == "missed" for record in bad)
     others = ((len(bad) - missed, "failed"), (missed, "missed the target"), (missing, "missing"))
-    ok = f"{len(plan) - len(bad) - missing} of {len(plan)} job{'' if len(plan) == 1 else 's'} ok"
+    ok = f"{planned - len(bad) - missing} of {planned} job{'' if planned == 1 else 's'} ok"
     when = f"{format_clock(seconds)} this time" if options["resume"] else f"in {format_clock(seconds)}"
     counts = ", ".join((ok, *(f"{count} {what}" for count, what in others if count), when))
     _print_line(console, "stopped" if exported is None else "done", counts)
+    if wide:
+        _print_line(console, "until", f"{_describe_wide(ledger.header, wide)}; --resume adds rounds")
     for number, record in enumerate(bad[:MAX_LISTED_FAILURES]):
         heading = "" if number else "missed" if missed == len(bad) else "failed"
         _print_line(console, heading, f"{name(record.job)}: {describe_failure(record)}", style="bold red")

@@ -90,7 +90,8 @@ def _describe_suite(suite: Suite) -> dict[str, Any]:
         "description": suite.description,
         "path": str(suite.path),
         "sha256": suite.digest,
-        "repeats": suite.repeats,
+        "repeats": suite.repeats[-1],
+        "fewest_repeats": suite.repeats[0],
         "cells": {kind: len(suite.combinations(kind)) for kind in COUNTED_DEVICE_KINDS},
     }
 
@@ -114,8 +115,9 @@ def _describe_workload(workload: Workload) -> dict[str, Any]:
 def _format_size(entry: dict[str, Any]) -> str:
     """Describe a suite as `3 jobs on the CPU, 3 on each GPU, each 3 times`, a network by parameters and FLOPs."""
     if "cells" in entry:
-        cells, rounds = entry["cells"], entry["repeats"]
+        cells, rounds, fewest = entry["cells"], entry["repeats"], entry["fewest_repeats"]
         jobs, times = "job" if cells["cpu"] == 1 else "jobs", "once" if rounds == 1 else f"{rounds} times"
+        times = times if fewest == rounds else f"{fewest} to {times}"
         return f"{cells['cpu']} {jobs} on the CPU, {cells['cuda']} on each GPU, each {times}"
     if entry["parameters"] is None:
         return ""

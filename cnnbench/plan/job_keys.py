@@ -101,7 +101,6 @@ FROM_ELSEWHERE = {
     "device": "devices are chosen by --device; values by device kind are a table, { cpu = 1, gpu = 2 }",
     "seed": "the seed is the suite's (above the first [[job]]) or --seed",
     "round": "rounds are counted by `repeats` (above the first [[job]])",
-    "repeats": "`repeats` belongs above the first [[job]] and applies to all of them",
     "workload_version": "the version is that of the workload installed",
 }
 

@@ -14,6 +14,7 @@ to compute the step: the reference's, and each of the tuned division's.
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,7 +44,7 @@ from cnnbench.workloads import Workload
 
 PROJECTION_PROCESSES = 3
 PROJECTION_STEPS = 100
-"""A whole job may be projected from at least 3 processes of at least 100 steady steps each: a rule of protocol 1."""
+"""A whole job may be projected from 300 steady steps in 3 or more processes of at least 40: with --project from 3 of 100."""
 SEEDS = 2**31
 DataSource = DataKind | Callable[[], DataKind]
 """The data of jobs that leave them open: known, or found out when the first of those jobs is planned."""
@@ -62,16 +63,17 @@ def make_plan(
     project: bool = False,
     copies: str | None = None,
     nodes: int = 1,
+    least: int = 1,
 ) -> tuple[Job, ...]:
     """Plan the jobs of all suites on the devices, round after round.
 
-    A cell that two suites share is planned once. `repeats` replaces every suite's number of rounds. `threads` applies
-    to the CPU; without it a job uses what its suite gives, else all cores allowed. `project` turns jobs of the job
-    clock into steady ones of the same length (not one with pre-training: its two phases have different steps). A cell
-    that its device cannot do is planned too, and its worker reports why not. A `world` swept together with `all` ends
-    at what there is. `copies` (a number or `all`) plans every job as so many copies at once, each on a separate device
-    or separate cores, and no job of several ranks. With `nodes` a job of several ranks has equally many on each of so
-    many machines like this one.
+    A cell that two suites share is planned once. `repeats` replaces every suite's number of rounds; without it there
+    are at `least` so many. `threads` applies to the CPU; without it a job uses what its suite gives, else all cores
+    allowed. `project` turns jobs of the job clock into steady ones of the same length (not one with pre-training: its
+    two phases have different steps). A cell that its device cannot do is planned too, and its worker reports why not. A
+    `world` swept together with `all` ends at what there is. `copies` (a number or `all`) plans every job as so many
+    copies at once, each on a separate device or separate cores, and no job of several ranks. With `nodes` a job of
+    several ranks has equally many on each of so many machines like this one.
 
     Raises UsageError for an invalid filter, a projection from too few rounds, or more processes than there is room for.
     """
@@ -80,11 +82,11 @@ def make_plan(
     wanted = compile_filter(name_filter)
     rounds_of: dict[Job, int] = {}
     for suite in suites:
-        whole = any("job" in spec.choices.get("clock", {}).get(ANY, ()) for spec in suite.jobs)
-        rounds = repeats or max(suite.repeats, PROJECTION_PROCESSES if project and whole else 1)
-        for device in devices:
+        for spec, device in itertools.product(suite.jobs, devices):
+            whole = "job" in spec.choices.get("clock", {}).get(ANY, ())
+            rounds = repeats or max(spec.repeats, least, PROJECTION_PROCESSES if project and whole else 1)
             capacity = count_capacity(device, devices, machine)
-            for combination, swept in _list_combinations(suite, device, machine, capacity * nodes):
+            for combination, swept in _list_combinations(spec, device, machine, capacity * nodes):
                 job = _make_job(combination, device, machine, data_kind, threads, nodes)
                 if copies is not None:
                     if capacity == 0 or job.world > 1:
@@ -149,16 +151,16 @@ def compile_filter(expression: str | None) -> Callable[[str], bool]:
 
 
 def _list_combinations(
-    suite: Suite, device: Device, machine: Machine, capacity: int
+    spec: JobSpec, device: Device, machine: Machine, capacity: int
 ) -> Iterator[tuple[Combination, bool]]:
-    """List the cells of a suite, each with whether its `world` was swept together with `all`, which becomes a number
+    """List the cells of one job's table, each with whether its `world` was swept together with `all`, which becomes a number
     here.
 
     Such a sweep ends at what there is. Thread counts swept together with `auto` end at the cores allowed: above them
     threads only wait for each other. There are no cells of several ranks on a device whose ranks are planned for
     another device.
     """
-    cells = suite.combinations(device.kind)
+    cells = spec.combinations(device.kind)
 
     def drop(cell: Combination, name: str) -> tuple[object, ...]:
         return tuple(value for key, value in cell.items() if key != name)
@@ -237,12 +239,18 @@ def _make_job(
 
 
 def _interleave(rounds_of: dict[Job, int], seed: int) -> tuple[Job, ...]:
-    plan = []
-    for number, round_seed in enumerate(round_seeds(seed, max(rounds_of.values(), default=0))):
-        jobs = [job for job, rounds in rounds_of.items() if rounds > number]
-        random.Random(f"cnnbench order {seed} {number}").shuffle(jobs)
-        plan += [job.model_copy(update={"seed": round_seed, "round": number}) for job in jobs]
+    plan: list[Job] = []
+    for number in range(max(rounds_of.values(), default=0)):
+        plan += plan_round([job for job, rounds in rounds_of.items() if rounds > number], seed, number)
     return tuple(plan)
+
+
+def plan_round(jobs: Sequence[Job], seed: int, number: int) -> tuple[Job, ...]:
+    """Plan one round of the jobs, in the order and with the seed that the run's seed gives that round."""
+    order = list(jobs)
+    random.Random(f"cnnbench order {seed} {number}").shuffle(order)
+    (*_, round_seed) = round_seeds(seed, number + 1)
+    return tuple(job.model_copy(update={"seed": round_seed, "round": number}) for job in order)
 
 
 def find_same_devices(device: Device, devices: Sequence[Device]) -> tuple[Device, ...]:
@@ -370,7 +378,7 @@ def make_profile_jobs(
                 chosen.pop("layout", None)  # each tuned rung has its own
             choices = {name: {ANY: (value,)} for name, value in chosen.items()}
             spec = JobSpec("--set", workload.name, choices)
-            suite = Suite("profile", "", Path(), "", repeats=1, seed=None, jobs=(spec,))
+            suite = Suite("profile", "", Path(), "", seed=None, jobs=(spec,))
             wrong = [each for cell in suite.combinations(device.kind) for each in find_contradictions(cell)]
             impossible += ["; ".join(wrong)] if wrong else []
             planned = make_plan([suite], machine, [device], data_kind=data_kind, seed=0, threads=threads)

@@ -101,6 +101,8 @@ def apply_overrides(table: Mapping[str, Any], overrides: Overrides, folder: Path
     jobs = table.get("job")
     if not isinstance(jobs, list):
         return {**table, **top}
+    if "repeats" in top:  # in place of every job's own too
+        jobs = [{k: v for k, v in job.items() if k != "repeats"} if isinstance(job, dict) else job for job in jobs]
     places = [place for job in jobs for place in _choose_workloads(job, overrides.get("workload", []), folder)]
     for name, value in overrides.items():
         having = [place for place in places if name in place.keys]

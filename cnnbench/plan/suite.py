@@ -2,7 +2,8 @@
 
 ```toml
 description = "One line."
-repeats = 3                                       # fresh processes of each job, the unit of replication
+repeats = 3                                       # fresh processes of each job, the unit of replication; a [[job]] may
+                                                  # have its own
 seed = 1                                          # optional; else drawn at random and recorded
 
 [[job]]
@@ -58,6 +59,7 @@ class JobSpec:
     place: str
     workload: str
     choices: Mapping[str, Choices]
+    repeats: int = 1
 
     def list_values(self, kind: DeviceKind) -> dict[str, tuple[Scalar | None, ...]]:
         """List the values of every key that apply to a device kind.
@@ -93,9 +95,14 @@ class Suite:
     path: Path
     digest: str
     """SHA-256 of the file's bytes, and of what the command line put in place of them."""
-    repeats: int
     seed: int | None
     jobs: tuple[JobSpec, ...]
+
+    @property
+    def repeats(self) -> range:
+        """Return the range of its jobs' processes, from the fewest to the most."""
+        counts = [job.repeats for job in self.jobs]
+        return range(min(counts), max(counts) + 1)
 
     def combinations(self, kind: DeviceKind) -> tuple[Combination, ...]:
         """List the combinations of all jobs on a device kind, each once."""
@@ -165,7 +172,7 @@ def load_suite(path: Path, overrides: Overrides | None = None) -> Suite:
         content += (
             f"\n# {describe_overrides(overrides)}".encode()
         )  # another digest: --resume takes no run of other work
-    jobs, job_mistakes = _read_jobs(table.get("job"), path.parent)
+    jobs, job_mistakes = _read_jobs(table.get("job"), path.parent, table.get("repeats", DEFAULT_REPEATS))
     if problems := [*_find_top_mistakes(table, path.stem), *job_mistakes]:
         raise SuiteError("\n".join(f"{where}: {problem}" for problem in problems))
     return Suite(
@@ -173,7 +180,6 @@ def load_suite(path: Path, overrides: Overrides | None = None) -> Suite:
         description=table.get("description", ""),
         path=path,
         digest=hashlib.sha256(content).hexdigest(),
-        repeats=table.get("repeats", DEFAULT_REPEATS),
         seed=table.get("seed"),
         jobs=jobs,
     )
@@ -212,8 +218,8 @@ def _find_top_mistakes(table: Mapping[str, Any], stem: str) -> list[str]:
     return mistakes
 
 
-def _read_jobs(value: object, folder: Path) -> tuple[tuple[JobSpec, ...], list[str]]:
-    """Read every usable [[job]] table, and list the mistakes in all of them."""
+def _read_jobs(value: object, folder: Path, repeats: int) -> tuple[tuple[JobSpec, ...], list[str]]:
+    """Read every usable [[job]] table, and list the mistakes in all of them; `repeats` is for those without their own."""
     if value is None or value == []:
         return (), ["no [[job]]; a suite needs at least one"]
     if not isinstance(value, list):
@@ -221,14 +227,14 @@ def _read_jobs(value: object, folder: Path) -> tuple[tuple[JobSpec, ...], list[s
     specs = []
     mistakes: list[str] = []
     for number, table in enumerate(value, start=1):
-        spec, wrong = _read_job(f"[[job]] {number}", table, folder)
+        spec, wrong = _read_job(f"[[job]] {number}", table, folder, repeats)
         if spec is not None:
             specs.append(spec)
         mistakes += (f"[[job]] {number}: {each}" for each in wrong)
     return tuple(specs), mistakes
 
 
-def _read_job(place: str, table: object, folder: Path) -> tuple[JobSpec | None, list[str]]:
+def _read_job(place: str, table: object, folder: Path, repeats: int) -> tuple[JobSpec | None, list[str]]:
     if not isinstance(table, dict):
         return None, [f"must be a table, not {format_value(table)}"]
     name, names = table.get("workload"), ", ".join(workloads.names())
@@ -241,7 +247,10 @@ def _read_job(place: str, table: object, folder: Path) -> tuple[JobSpec | None, 
     except WorkloadError as error:
         return None, [str(error), *_read_keys(table, KEYS, None)[1]]
     choices, problems = _read_keys(table, job_keys.keys_for(workload), workload)
-    spec = JobSpec(place, workload.name, choices)
+    repeats = table.get("repeats", repeats)
+    spec = JobSpec(place, workload.name, choices, repeats)
+    if (wrong := TOP_KEYS["repeats"].find_mistake(repeats)) is not None and "repeats" in table:
+        problems.append(f"repeats {format_value(repeats)} {wrong}")
     if workload.kind == "gemm" and "size" not in table:
         problems.append(f"{workload.name} needs size, the side of its square operands")
     if "scaling" in table and "world" not in table:
@@ -259,7 +268,7 @@ def _read_keys(
     choices = {}
     problems = []
     for name, value in table.items():
-        if name == "workload" or (workload is None and name in ("optimizer", "init")):
+        if name in ("workload", "repeats") or (workload is None and name in ("optimizer", "init")):
             continue
         if name in known:
             choices[name], more = job_keys.read_choices(name, known[name], value)

@@ -47,8 +47,12 @@ Launcher = Callable[[Job, LaunchOptions, OnProgress], WorkerExit]
 
 
 def list_pending_jobs(header: RunHeader, records: Sequence[Record]) -> tuple[PendingJob, ...]:
-    """List what the plan still lacks: jobs without a record, and interrupted ones (as a further attempt)."""
+    """List what the run still lacks: planned jobs without a record, and interrupted ones (as a further attempt).
+
+    A job beyond the plan is one of a second stage (`--until`).
+    """
     attempts: dict[int, int] = {}
+    beyond = {record.index: record.job for record in records if record.index >= len(header.plan)}
     finished = set()
     for record in records:
         attempts[record.index] = max(attempts.get(record.index, 0), record.attempt)
@@ -56,7 +60,7 @@ def list_pending_jobs(header: RunHeader, records: Sequence[Record]) -> tuple[Pen
             finished.add(record.index)
     return tuple(
         PendingJob(index, attempts.get(index, 0) + 1, job)
-        for index, job in enumerate(header.plan)
+        for index, job in (*enumerate(header.plan), *sorted(beyond.items()))
         if index not in finished
     )
 
@@ -161,8 +165,16 @@ def _write_record(writer: Writer, record: Record) -> None:
         raise LedgerError(f"{error}\nthe record just measured {where}") from error
 
 
-def find_unfinished(directory: Path, machine_id: str, suites: dict[str, str], run_id: str | None = None) -> Ledger:
+def find_unfinished(
+    directory: Path,
+    machine_id: str,
+    suites: dict[str, str],
+    run_id: str | None = None,
+    is_wide: Callable[[Ledger], object] = lambda ledger: False,
+) -> Ledger:
     """Find the newest run of these suites on this machine that lacks jobs (or the named one).
+
+    A run that `is_wide` needs further rounds, although it lacks none of its plan's jobs.
 
     Raises LedgerError if there is none.
     """
@@ -179,7 +191,7 @@ def find_unfinished(directory: Path, machine_id: str, suites: dict[str, str], ru
             continue
         stored = {current_suite_name(name): digest for name, digest in ledger.header.suites.items()}
         same = stored == suites or run_id is not None
-        if same and list_pending_jobs(ledger.header, ledger.records):
+        if same and (list_pending_jobs(ledger.header, ledger.records) or is_wide(ledger)):
             return ledger
     raise LedgerError(
         f"{folder}: no unfinished run of {', '.join(suites)} with the same suite files; start one without --resume"

@@ -143,6 +143,8 @@ def _find_record_errors(header: RunHeader, record: Record, first: int) -> Iterat
         yield f"it names run {record.run_id} on {record.machine_id}, its file belongs to another"
     if record.index < len(header.plan) and record.job != header.plan[record.index]:
         yield "its job is not the planned one"
+    if record.index >= len(header.plan):
+        yield from _find_unplanned_errors(header, record)
     if first != record.job.round:
         yield f"rounds {first + 1} and {record.job.round + 1} share seed {record.job.seed}"
     if status in validity.CHECKED_STATUSES and record.outcome.trial is None:
@@ -150,6 +152,16 @@ def _find_record_errors(header: RunHeader, record: Record, first: int) -> Iterat
     for violation in raw_rows.find_violations(header, record):
         if violation.severity == "invalid":
             yield f"{violation.gate} gate: {violation.message}"
+
+
+def _find_unplanned_errors(header: RunHeader, record: Record) -> Iterator[str]:
+    """Find why a process beyond the plan cannot be of a second stage: no width was asked for, or its row is not planned."""
+    if "until" not in header.options:
+        yield "it was not planned, and the run was to reach no width"
+    if record.job.row_key not in {job.row_key for job in header.plan}:
+        yield "its row was not planned"
+    if record.job.round <= max((job.round for job in header.plan), default=-1):
+        yield f"it was not planned, and round {record.job.round + 1} is one of the plan's"
 
 
 def read_document(path: Path) -> str:

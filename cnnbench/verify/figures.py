@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from operator import attrgetter
 
@@ -36,11 +36,18 @@ def find_figure(view: PageView, row: RawRow, name: str) -> DerivedFigure | None:
         return None
 
 
+def _average(row: RawRow, values: Iterable[float | None]) -> DerivedFigure:
+    """Average over processes; in two stages if a first stage decided how many followed and each process has a value."""
+    found = [value for value in values if value]
+    in_stages = row.planned_trials < len(row.trials) == len(found) and min(found) > 0
+    return intervals.two_stages(found, row.planned_trials) if in_stages else geometric(found)
+
+
 def _flops_rate(view: PageView, row: RawRow) -> DerivedFigure:
     """Divide model FLOPs by the step time, where the device computes all of them."""
     if row.skips_zeros:
         raise NoFigure
-    return geometric(known(row.flops) / step for step in row.steps)
+    return _average(row, (known(row.flops) / step for step in row.steps))
 
 
 def _model_rate(view: PageView, row: RawRow) -> DerivedFigure:
@@ -49,7 +56,7 @@ def _model_rate(view: PageView, row: RawRow) -> DerivedFigure:
         raise NoFigure
     rungs = (trial.settings.get("tuned_rung", row.job.execution) for trial in row.good_trials)
     pairs = zip(rungs, row.steps, strict=True)
-    return geometric(known(row.flops) / step for rung, step in pairs if rung in ("native", "auto"))
+    return _average(row, (known(row.flops) / step for rung, step in pairs if rung in ("native", "auto")))
 
 
 def _share_of_ceiling(view: PageView, row: RawRow) -> DerivedFigure:
@@ -67,7 +74,8 @@ def job_times(row: RawRow) -> list[float]:
     job = row.job
     if job.clock != "steady":
         return [trial.job_seconds for trial in row.good_trials if trial.job_seconds and job.clock != "accuracy"]
-    long_enough = sum(trial.steps >= 100 for trial in row.good_trials) >= 3
+    steps = [trial.steps for trial in row.good_trials if trial.steps >= 40]
+    long_enough = len(steps) >= 3 and sum(steps) >= 300
     long_enough = long_enough or row.timed_steps >= 3 * (job.steps_per_epoch or 1)
     return [step * known(job.job_steps) for step in row.steps if long_enough]
 
@@ -77,7 +85,7 @@ def _over_published(view: PageView, row: RawRow) -> DerivedFigure:
     work = steps * job.batch_size, steps * known(row.flops) + workloads.pretraining_flops(job)
     if work != (published.job_images, published.job_flops) or job.stop_when_all_right:
         raise NoFigure
-    return geometric(known(published.job_seconds) / time for time in job_times(row))
+    return _average(row, (known(published.job_seconds) / time for time in job_times(row)))
 
 
 def _accuracy(view: PageView, row: RawRow) -> DerivedFigure:
@@ -131,7 +139,7 @@ def pretraining_rate(row: RawRow) -> float:
 def _exchange(view: PageView, row: RawRow) -> DerivedFigure:
     """Compute the share of a step spent on exchanging gradients, at least 0: noise can make the difference negative."""
     found = [trial.communication for trial in row.good_trials if trial.communication]
-    ratio = geometric(sum(each.with_seconds) / sum(each.without_seconds) for each in found)
+    ratio = _average(row, (sum(each.with_seconds) / sum(each.without_seconds) for each in found))
     return ratio.changed(lambda times: max(0.0, 1 - 1 / times))
 
 
@@ -253,7 +261,7 @@ def find_peak(row: RawRow) -> peaks.Peak:
 
 def _mean(read: Callable[[Trial], float | None]) -> FigureDerivation:
     """Make the rule of a geometric mean over one measured value per process."""
-    return lambda view, row: geometric(map(read, row.good_trials))
+    return lambda view, row: _average(row, map(read, row.good_trials))
 
 
 FIGURES: Mapping[str, FigureDerivation] = {
@@ -261,16 +269,16 @@ FIGURES: Mapping[str, FigureDerivation] = {
     "model_flops_per_second": _model_rate,
     "measured_peak_flops_per_second": lambda view, row: _flops_rate(view, known(view.ceiling(row))).scaled(row.devices),
     "share_of_measured_peak": _share_of_ceiling,
-    "job_seconds": lambda view, row: geometric(job_times(row)),
+    "job_seconds": lambda view, row: _average(row, job_times(row)),
     "speedup": lambda view, row: _divide_costs(view.find_base(row), row),
     "speedup_over_reference": _over_published,
     "images_per_second": _mean(lambda trial: trial.images / sum(trial.block_seconds)),
     "test_accuracy": _accuracy,
     "energy_joules_per_image": _energy,
     "job_energy_joules": _job_energy,
-    "job_cost": lambda view, row: geometric(known(view.price(row)) / SECONDS_AN_HOUR * time for time in job_times(row)),
+    "job_cost": lambda view, row: _average(row, job_times(row)).scaled(known(view.price(row)) / SECONDS_AN_HOUR),
     "cold_start_seconds": _mean(lambda trial: trial.cold_start_seconds),
-    "step_seconds": lambda view, row: geometric(row.steps),
+    "step_seconds": lambda view, row: _average(row, row.steps),
     "pretraining_seconds": _mean(lambda trial: trial.pretraining_seconds),
     "median_seconds_to_target": _median(lambda row, trial: trial.job_seconds or math.inf),
     "median_steps_to_target": _median(lambda row, trial: trial.steps),

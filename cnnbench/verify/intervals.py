@@ -57,6 +57,13 @@ def geometric(values: Iterable[float | None]) -> DerivedFigure:
     return _mean(list(map(math.log, found))).changed(math.exp)
 
 
+def two_stages(values: Sequence[float], first: int) -> DerivedFigure:
+    """Compute the geometric mean with the first values' variance of logs and its degrees of freedom (Stein)."""
+    logs = [math.log(value) for value in values]
+    middle = statistics.fmean(logs)
+    return _with_interval(middle, variance(logs[:first]) / len(logs), first - 1, len(logs)).changed(math.exp)
+
+
 def _mean(values: Sequence[float]) -> DerivedFigure:
     mean, n = statistics.fmean(values), len(values)
     return DerivedFigure(mean, n=n) if n < 3 else _with_interval(mean, variance(values) / n, n - 1, n)

@@ -38,7 +38,7 @@ QUOTED = {"problem", "reference", "warning", "doubt"}
 """Kinds of notes that quote a file, a source or a process."""
 IN_RESOURCES = {"host_peak", "device_peak"}
 """Columns that the table of resources repeats."""
-METHOD = frozenset(find_numbers("0 1 2 3 4 5 6 8 10 80 90 95 100 256 3600 10000 0.010 0.95 0.98 1.5 10.0"))
+METHOD = frozenset(find_numbers("0 1 2 3 4 5 6 8 10 40 80 90 95 100 256 300 3600 10000 0.010 0.95 0.98 1.5 10.0"))
 """Numbers of the method, which rules and reasons print whatever the records are."""
 CLAIMED = ("job", "versus", "speedup", "of_ceiling", "gemm.achieved", "step", "verdict")
 """The columns that supply the figures of a claim."""

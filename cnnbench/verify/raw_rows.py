@@ -110,6 +110,12 @@ class RawRow:
         return tuple(pair for pair in self.attempts if pair[0].outcome.status == "ok")
 
     @cached_property
+    def planned_trials(self) -> int:
+        """How many of the `ok` processes were planned; all, if too few to decide how many follow."""
+        planned = sum(record.index < len(self.header.plan) for record, _ in self.trials)
+        return planned if planned >= 3 else len(self.trials)
+
+    @cached_property
     def good_trials(self) -> tuple[Trial, ...]:
         """The measurements of the `ok` processes."""
         return tuple(trial for _, trial in self.trials)
@@ -149,7 +155,7 @@ class RawRow:
 
     def _read_costs(self, read: Callable[[Trial], float | None]) -> Cost:
         costs = defaultdict(list)
-        for record, trial in self.trials:
+        for record, trial in self.trials[: self.planned_trials]:
             if seconds := read(trial):
                 costs[record.run_id, record.job.round].append(seconds)
         return {key: statistics.geometric_mean(found) for key, found in costs.items()}
@@ -179,7 +185,7 @@ class RawRow:
     @property
     def apart(self) -> float:
         """The speed of the fastest process over that of the slowest."""
-        return max(self.steps) / min(self.steps)
+        return max(self.step_costs.values()) / min(self.step_costs.values())
 
     @property
     def alone(self) -> bool:
