@@ -87,8 +87,8 @@ def _make_point(members: list[Process], before: Sequence[Point]) -> Point:
 
 
 def _comparable_steps(points: Sequence[Point], here: Conditions) -> list[tuple[float, ...]]:
-    """Collect the step times of the runs under these conditions."""
-    return [point.steps for point in points if point.steps and point.conditions == here]
+    """Collect the step times of the runs under these conditions, on a machine fit for measuring."""
+    return [point.steps for point in points if point.steps and point.conditions == here and not point.row.unfit]
 
 
 def _order(series: Series) -> tuple[object, ...]:

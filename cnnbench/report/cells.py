@@ -81,6 +81,7 @@ def processor(row: Row, *, several_machines: bool, all_runs: bool = False, with_
         **{name: getattr(row.job, name) for name in ("device", "threads", "allocator")},
         "machine_id": row.machine.id,
         "run_id": row.run_id,
+        "unfit": row.unfit,
         "torch": f"{row.software.torch} ({row.software.torch_build})",
         **work_values(row),
         "year": None,
