@@ -106,6 +106,9 @@ def test_torch_that_does_not_start_is_unfit() -> None:
         ({"load_1min": 0.79}, {}),
         ({"load_1min": 2.0}, {"load": "warning"}),
         ({"load_1min": 8.0}, {"load": "unfit"}),
+        ({"load_1min": 8.0, "busy_share": 0.02}, {}),  # left over by what has ended
+        ({"load_1min": 0.1, "busy_share": 0.12}, {"busy": "warning"}),
+        ({"load_1min": 0.1, "busy_share": 0.25}, {"busy": "unfit"}),
         ({"steal_share": 0.05}, {"steal": "warning"}),
         ({"swap_used_bytes": 1 << 30}, {"swap": "warning"}),
         ({"memory_available_bytes": 1 << 30}, {"memory": "warning"}),
@@ -158,12 +161,12 @@ def test_every_fault_has_a_number_and_a_remedy_and_the_gravest_stand_first() -> 
     """A message without a number or a remedy without a verb helps nobody."""
     ill = machine(governor="powersave", turbo=True, cgroup_cpu_limit=0.5, hypervisor="KVM")
     state = Telemetry(device_throttle_reasons=("power cap",), device_temperature_celsius=91, device_other_processes=1)
-    around = HostState(9.0, 0.2, 1 << 30, 1 << 28, None, {"cuda:0": state})
+    around = HostState(9.0, 0.2, 1 << 30, 1 << 28, None, {"cuda:0": state}, 0.5)
     split, whole = (GPU.model_copy(update={"ecc": False, "mig": True}), GPU.model_copy(update={"id": "cuda:1"}))
     odd = nvml.NvmlResult(devices=(split, whole), persistence={"cuda:0": False})
     findings = diagnose(ill, software("cpu"), odd, [], around)
     bad = [finding for finding in findings if finding.severity != "ok"]
-    assert len(bad) == 16
+    assert len(bad) == 17
     for finding in bad:
         assert any(letter.isdigit() for letter in finding.message), finding
         assert finding.remedy.split()[0] in {

@@ -59,7 +59,7 @@ def test_a_warm_up_that_was_too_short_has_the_option_that_raises_it_as_its_remed
     ("after", "code"),
     [
         ({"steal_seconds": 0.5}, "other-load"),
-        ({"cpu_pressure_seconds": 0.5}, "other-load"),
+        ({"cpu_pressure_seconds": 0.25}, "other-load"),
         ({"device_other_processes": 2}, "other-load"),
         ({"cgroup_throttled_seconds": 0.5}, "throttled"),
         ({"device_throttle_reasons": ("software thermal",)}, "throttled"),

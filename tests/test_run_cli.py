@@ -13,7 +13,7 @@ from cnnbench import store
 from cnnbench.cli.main import run_cli
 from cnnbench.devices.nvml import NvmlResult
 from cnnbench.errors import ExitCode, LedgerError
-from cnnbench.machine import inventory
+from cnnbench.machine import doctor, inventory
 from cnnbench.runner import run as room
 from cnnbench.runner.launch import WorkerExit
 from cnnbench.schema import Job, Outcome
@@ -37,10 +37,21 @@ def launch(job: Job, options: object, on_progress: object) -> WorkerExit:
     return WorkerExit(Outcome(status=status, message="a worker of a test"), 1.0, 0.0, {})  # type: ignore[arg-type]
 
 
+def host_is(monkeypatch: pytest.MonkeyPatch, *busy_shares: float) -> None:
+    """Let each look find that share of the CPU in use by others; the last one from then on."""
+    found = list(busy_shares)
+
+    def probe(*_: object, **__: object) -> doctor.HostState:
+        return doctor.HostState(load_1min=2.0, busy_share=found.pop(0) if len(found) > 1 else found[0])
+
+    monkeypatch.setattr(doctor, "probe_host", probe)
+
+
 @pytest.fixture(autouse=True)
 def _faked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = inventory.Inventory(b.machine(), b.software(), NvmlResult(), ())
     monkeypatch.setattr(inventory, "take_inventory", lambda **_: found)
+    host_is(monkeypatch, 0.0)
     monkeypatch.setattr(room, "execute", functools.partial(room.execute, launcher=launch))
     (tmp_path / "s.toml").write_text(SUITE)
     monkeypatch.chdir(tmp_path)
@@ -79,6 +90,48 @@ def test_a_run_that_went_well_says_what_is_saved_and_what_to_do_next(run) -> Non
         f"          cnnbench report {path} -o report.html",
     ]
     assert Path("t.md").read_text().startswith("## ")
+
+
+def test_a_busy_machine_is_reported_and_measured_all_the_same_and_its_rows_are_marked(run, monkeypatch) -> None:
+    """What is wrong and what to do, in the doctor's words; the exit code is that of the jobs."""
+    host_is(monkeypatch, 1.0)
+    code, out, err = run("ok", "ok", "ok")
+    assert code == 0
+    assert any(line.startswith("unfit     other programs use 100 % of the CPU now. Stop") for line in err)
+    assert any(line.startswith("unfit     3 of 3 processes started on an unfit machine") for line in err)
+    assert [record.unfit for record in ledger().records] == [("other programs use 100 % of the CPU now",)] * 3
+    assert "No figure is quoted: 3 of 3 processes" in " ".join(out.split())
+
+
+def test_strict_refuses_an_unfit_machine_and_measures_nothing(run, monkeypatch) -> None:
+    host_is(monkeypatch, 1.0)
+    code, out, err = run(more=("--strict",))
+    assert (code, out) == (ExitCode.UNFIT, "")
+    assert "--strict refuses" in err[-1] + err[-2]
+    assert not Path("results").exists()
+
+
+def test_strict_goes_on_where_only_the_load_average_remembers_the_last_run(run) -> None:
+    """The average of the fixture is 2, and nothing runs now."""
+    code, out, err = run("ok", "ok", "ok", more=("--strict",))
+    assert code == 0
+    assert "!" not in out
+    assert not any(line.startswith(("unfit", "warning")) for line in err)
+    assert [record.unfit for record in ledger().records] == [()] * 3
+
+
+def test_a_dry_run_only_reports_the_machine(run, monkeypatch) -> None:
+    host_is(monkeypatch, 1.0)
+    code, out, err = run(more=("--strict", "--dry-run"))
+    assert code == 0
+    assert out.count("gemm 256") == 3
+    assert any(line.startswith("unfit     other programs") for line in err)
+
+
+def test_only_the_processes_that_start_while_it_is_busy_are_marked(run, monkeypatch) -> None:
+    host_is(monkeypatch, 0.0, 0.0, 0.9, 0.0)
+    run("ok", "ok", "ok")
+    assert [bool(record.unfit) for record in ledger().records] == [False, True, False]
 
 
 def test_failures_are_said_again_at_the_end_with_what_resume_does_not_do(run) -> None:

@@ -35,6 +35,7 @@ NO_PRODUCT = (
     "no GEMM of the same device, precision, threads and allocator in this run; add a suite that has one to the command (as "
     "in cnnbench run tta quick; ladder has every precision)"
 )
+UNFIT_PRODUCT = "the GEMM of the same device, precision, threads and allocator was measured while the machine was unfit"
 ACTIVATION_MOVES, ACTIVATION_MOVES_FORWARD = 5, 2
 """Each activation is written and read once forward, read once backward, and its gradient written and read once.
 Inference is only the forward part.
@@ -58,6 +59,8 @@ def with_ceilings(rows: Sequence[Row], products: Sequence[Row]) -> list[Row]:
     """
     usable = [row for row in products if row.job.copies == 1 and row.flops_per_second is not None]
     by_run, by_boot = {}, {}
+    unfit = {_run_key(row) for row in usable if row.unfit}
+    usable = [row for row in usable if not row.unfit]
     for row in sorted(usable, key=lambda row: (row.values["flops_per_second"].value, row.row_key, row.run_id)):
         by_run[_run_key(row)] = row  # the best product of each key, since it comes last
         if row.boot_id is not None:
@@ -66,7 +69,8 @@ def with_ceilings(rows: Sequence[Row], products: Sequence[Row]) -> list[Row]:
     for row in rows:
         best = by_run.get(_run_key(row))
         if row.job.workload != "gemm":
-            row = _with_ceiling(row, best or by_boot.get(_boot_key(row)))
+            why = UNFIT_PRODUCT if _run_key(row) in unfit else NO_PRODUCT
+            row = _with_ceiling(row, best or by_boot.get(_boot_key(row)), why)
             if row.step_seconds is not None and row.job.processes == 1:  # floors do not cover waiting for others
                 step, rate = row.step_seconds.value, follow(row, "ceiling_flops_per_second.value")
                 # Where products with zeros are left out, the model's FLOPs are no lower bound of the step.
@@ -118,11 +122,11 @@ def _doubt_spread(product: Row) -> tuple[str, Doubt] | None:
     return reason, Doubt("ceiling-spread", text, remedy)
 
 
-def _with_ceiling(row: Row, product: Row | None) -> Row:
+def _with_ceiling(row: Row, product: Row | None, why_none: str) -> Row:
     if row.step_seconds is None:
         return row
     if product is None:
-        return row.with_reason("ceiling", NO_PRODUCT)
+        return row.with_reason("ceiling", why_none)
     doubt = _doubt_spread(product)
     if doubt is not None:
         return row.with_reason("ceiling", doubt[0]).with_doubt(doubt[1])

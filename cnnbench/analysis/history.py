@@ -74,7 +74,7 @@ def build_history(processes: Iterable[Process]) -> tuple[Series, ...]:
             points = [replace(point, several_boots=True) for point in points]
         last = points[-1]
         job = last.row.job.model_copy(update={"seed": 0, "round": 0})
-        alike = [point.steps for point in points if point.steps and point.conditions == last.conditions]
+        alike = [point.steps for point in points if _is_like(point, last.conditions)]
         following = predict_next_run(alike, len(last.steps) or None)
         found.append(Series(job, last.row.machine.id, last.row.protocol, tuple(points), following))
     return tuple(sorted(found, key=_order))
@@ -87,7 +87,7 @@ def _make_point(members: list[Process], before: Sequence[Point]) -> Point:
     steps = tuple(each for each in medians if each > 0)
     timed = next((point for point in reversed(before) if point.steps), None)
     now = {**here, "cnnbench": row.software.cnnbench}
-    like_here = [point for point in before if point.steps and point.conditions == here]
+    like_here = [point for point in before if _is_like(point, here)]
     predicted = predict_next_run([point.steps for point in like_here], len(steps)) if steps else None
     there = {**before[-1].conditions, "cnnbench": before[-1].row.software.cnnbench} if before else now
     return Point(
@@ -103,6 +103,11 @@ def _make_point(members: list[Process], before: Sequence[Point]) -> Point:
         change_host=relate_all([timed.row] if steps and timed else [], row),
         predicted_host=relate_all([point.row for point in like_here if predicted], row),
     )
+
+
+def _is_like(point: Point, here: Conditions) -> bool:
+    """Tell whether the run may predict runs under these conditions: a machine unfit for measuring tells nothing."""
+    return bool(point.steps) and point.conditions == here and not point.row.unfit
 
 
 def _divide_points(row: Row, steps: Sequence[float], timed: Point, before: Sequence[Row]) -> Estimate:

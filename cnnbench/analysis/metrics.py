@@ -141,6 +141,8 @@ class Figure(Generic[Subject]):
     """More raw values by name, each read in the same way."""
     mark: Callable[[Subject], str] = lambda subject: ""
     """The text before the value: ~ for a projection."""
+    timed: bool = False
+    """Whether it comes from the clock or a counter: on an unfit machine such a figure is marked."""
     absent: Callable[[Subject], str] = lambda subject: units.NOT_AVAILABLE
     """The text where there is no value."""
 
@@ -177,6 +179,7 @@ class Metric(Figure[Row]):
     """The column's key (its text is `<key>_text` in CSV and JSON); the name where it is empty."""
     align: Literal["left", "right"] = "right"
     estimated: bool = True
+    timed: bool = True
     of: str | Callable[[ProcessMetrics], float | None] = ""
     """The function, or the path of attributes, that gives the value of one process; empty where processes have none."""
     over: Callable[[Sequence[float]], Found] | None = geometric_mean
@@ -337,6 +340,9 @@ def _explain_missing_device_peak(row: Row, values: Sequence[float], good: Sequen
 
 # What a cell prints beside its figure, and its further raw values.
 
+UNFIT_MARK = "!"
+"""Before each figure that the clock or a counter of an unfit machine gave, in every format."""
+
 
 def mark_projected(row: Row) -> str:
     """Mark the time of a projected job, and what is divided by it, with ~."""
@@ -411,7 +417,9 @@ def _floor(kind: FloorKind, priority: int, **declared: Any) -> Metric:
 
 def _bytes(name: str, heading: str, tables: Mapping[str, int], **declared: Any) -> Metric:
     """Declare a number of bytes, combined as the largest over processes."""
-    return Metric(name, heading, text=units.data_size, tables=tables, over=max, estimated=False, **declared)
+    return Metric(
+        name, heading, text=units.data_size, tables=tables, over=max, estimated=False, timed=False, **declared
+    )
 
 
 def _to_target(name: str, heading: str, priority: int, **declared: Any) -> Metric:
@@ -444,6 +452,7 @@ METRICS = (
         tables={"training": 7, "lecture": 3, "gemm": 4},
         key="peak",
         read="peak_flops_per_second",
+        timed=False,
         estimated=False,
         further={"peak_kind": lambda row: "theoretical", "peak_origin": "peak_origin"},
         gap="theoretical FLOP/s",
@@ -457,6 +466,7 @@ METRICS = (
         text=units.giga,
         tables={"training": 8, "lecture": 4},
         key="ceiling",
+        timed=False,
         read="ceiling_flops_per_second",
         further={"measured_peak_run_id": "ceiling_run_id"},
         gap="measured peak, of peak, compute floor",
@@ -617,6 +627,7 @@ METRICS = (
         text=units.percent,
         tables={"training": 5, "ladder": 4},
         key="accuracy",
+        timed=False,
         read="accuracy.share",
         details=_describe_accuracy,
         further={
@@ -700,6 +711,7 @@ METRICS = (
         tables={"bounds": 1},
         align="left",
         read=lambda row: units.NOT_AVAILABLE if row.bottleneck is None else row.bottleneck.summary,
+        timed=False,
         estimated=False,
     ),
     _floor(
@@ -735,13 +747,14 @@ METRICS = (
         "median_steps",
         "median\nsteps",
         2,
+        timed=False,
         text=units.count,
         formula="steps, and steps / steps_per_epoch, likewise",
         reads="steps, steps_per_epoch",
         explained_as="median steps, epochs",
         always_explained=False,
     ),
-    _to_target("median_epochs", "median\nepochs", 2),
+    _to_target("median_epochs", "median\nepochs", 2, timed=False),
     _ratio(
         "speed_over_rung_before",
         "speed over\nthe one before",
@@ -763,7 +776,7 @@ METRICS = (
         always_explained=False,
     ),
     _seconds("median_copy_seconds", "median\ncopy", key="median_copy"),
-    Metric("slowest_copy", "slowest\ncopy", text=str, align="left", estimated=False),
+    Metric("slowest_copy", "slowest\ncopy", text=str, align="left", estimated=False, timed=False),
     _ratio(
         "slowest_over_median",
         "slowest\nover median",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cnnbench import validity
 from cnnbench.analysis import metrics
-from cnnbench.analysis.doubts import Doubt, find_record_doubts
+from cnnbench.analysis.doubts import UNFIT, Doubt, find_record_doubts
 from cnnbench.analysis.metrics import ProcessMetrics, compute_metrics
 from cnnbench.analysis.ratio import FieldValue, group_by
 from cnnbench.analysis.rows import (
@@ -57,6 +57,11 @@ class Process:
     training_outcome: TrainingOutcome | None = None
     seed_result: SeedResult | None = None
     """The result of its seed against the target, missed ones too; None if the job has no target."""
+
+    @property
+    def unfit(self) -> str | None:
+        """What made the machine unfit while it was measured; None if nothing did, as far as is known."""
+        return next((doubt.message for doubt in self.doubts if doubt.code == UNFIT), None)
 
     @property
     def run_id(self) -> str:
@@ -170,6 +175,7 @@ def list_columns() -> dict[str, str]:
         **{name: f"metrics.trial.{name}" for name in ("accuracy_data", "stopped_early")},
         **{f"test_{name}": f"metrics.trial.test.{name}" for name in ("correct", "images", "after_steps")},
         "job_kind": "job.kind",
+        "unfit": "unfit",
         "reached_target": "seed_result.reached",
         "seconds_to_limit": "seed_result.limit_seconds",
     }

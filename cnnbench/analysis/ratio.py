@@ -300,8 +300,8 @@ def find_ladders(rows: Sequence[Row]) -> tuple[tuple[Row, ...], ...]:
     """Find every ladder with at least two measured rungs, in an order that does not depend on the rows'.
 
     GEMMs have none. Rungs are rows with `speed_over_rung_before` and `speed_over_first_rung`: the time of the measured
-    rung before, and of the first one, over the row's own. A row that did not end well is a rung without a time: what a
-    device cannot do is part of the picture.
+    rung before, and of the first one, over the row's own; no rung of an unfit machine is
+    divided by. A row that did not end well is a rung without a time: what a device cannot do is part of the picture.
     """
     sets = group_by(
         (row for row in rows if row.job.workload != "gemm"),
@@ -310,12 +310,13 @@ def find_ladders(rows: Sequence[Row]) -> tuple[tuple[Row, ...], ...]:
     found = []
     for _, members in sorted(sets.items()):
         rungs = []
-        measured: list[Row] = []
+        measured, bases = 0, list[Row]()
         for row in sorted(members, key=_place_on_ladder):
-            before, first = [divide_rows(base, row) for base in (measured[-1:] + measured[:1])] or (None, None)
+            before, first = [divide_rows(base, row) for base in (bases[-1:] + bases[:1])] or (None, None)
             rungs.append(row.with_values(speed_over_rung_before=before, speed_over_first_rung=first))
-            measured += [row] if row.costs else []
-        found += [tuple(rungs)] if len(measured) > 1 else []
+            measured += bool(row.costs)
+            bases += [row] if row.costs and not row.unfit else []
+        found += [tuple(rungs)] if measured > 1 else []
     return tuple(found)
 
 
@@ -336,7 +337,7 @@ def find_scaling_sets(rows: Sequence[Row]) -> tuple[ScalingSet, ...]:
     for (_, batch, scaling), same in sorted(groups.items()):
         same.sort(key=lambda row: (count_processors(row.job), row.job.world, row.job.nodes, row.row_key))
         if any(row.job.world > 1 for row in same):
-            base = next((row for row in same if row.job.world == 1 and row.costs), None)
+            base = next((row for row in same if row.job.world == 1 and row.costs and not row.unfit), None)
             points = []
             for row in same:
                 speedup = efficiency = None

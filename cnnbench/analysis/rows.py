@@ -367,6 +367,10 @@ class Row:
     missing: Mapping[str, str]
     """Why there is no figure, by the column's key."""
     doubts: tuple[Doubt, ...]
+    unfit: int = 0
+    """Processes of these figures that were measured while the machine was unfit. A row with any is shown, marked and
+    doubted, but no headline quotes it and nothing is divided by it.
+    """
     values: Mapping[str, Any] = field(default_factory=dict)
     """By the metric's name, its value over the processes, as `metrics.METRICS` declares it; unmeasured metrics are left
     out.

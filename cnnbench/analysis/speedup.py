@@ -37,6 +37,8 @@ from cnnbench.errors import ComparisonError
 from cnnbench.machine.peaks import theoretical_peak
 from cnnbench.schema import Job, Precision, PublishedRow
 
+UNFIT_BASELINE = "every row to divide by was measured while the machine was unfit"
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -82,12 +84,16 @@ def compute_speedups(
         """
         return None if baseline is not None else row.machine.id, *share_work(row)
 
-    usable = sorted((row for row in rows if row.costs and _can_be_baseline(row, baseline)), key=order_by_speed)
-    bases = group_by(usable, share)
-    if baseline is not None and not bases:
+    timed = sorted((row for row in rows if row.costs and _can_be_baseline(row, baseline)), key=order_by_speed)
+    bases = group_by((row for row in timed if not row.unfit), share)
+    unfit = {share(row) for row in timed} - set(bases)
+    if baseline is not None and not timed:
         places = ", ".join(sorted({naming.place_key(row.machine.id, row.job) for row in rows})) or "none"
         raise ComparisonError(f"--relative-to {baseline}: no row of that machine and device; there are: {places}")
-    divided = (_with_speedup(row, bases.get(share(row), []), all_runs, baseline) for row in rows)
+    found = (_with_speedup(row, bases.get(share(row), []), all_runs, baseline) for row in rows)
+    divided = (
+        row.with_reason("speedup", UNFIT_BASELINE) if share(row) in unfit and row.costs else row for row in found
+    )
     cpu_seconds = None if published_cpu is None else published_cpu.job_seconds
     published = tuple(PublishedResult(row, cpu_seconds) for row in dict.fromkeys(published_rows))
     return Comparison(tuple(sorted(divided, key=_order)), published, published_cpu, baseline)
@@ -155,6 +161,7 @@ def build_row(members: Sequence[Process], peak_of: PeakOf = theoretical_peak) ->
         time_to_accuracy=seeds,
         missing=missing | _explain_missing_target(seeds),
         doubts=doubts.merge_row_doubts([process.doubts for process in good]),
+        unfit=sum(process.unfit is not None for process in good),
     )
     first_stage = sum(process.index < len(first.run.plan) for process in good)
     return _with_metrics(row, [process.metrics for process in good if process.metrics], first_stage) if good else row

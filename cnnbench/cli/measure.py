@@ -134,6 +134,7 @@ def _refuse_output(value: str | None) -> None:
 @make_flag("--resume", "Continue the newest unfinished run of these suites, repeating nothing.")
 @make_option("--run-id", "With --resume: this run rather than the newest.", metavar="ID")
 @make_flag("--fail-fast", "Stop at the first job that is not ok.")
+@make_flag("--strict", "Measure nothing (exit 3) if `cnnbench doctor` finds this machine unfit.")
 @make_flag("--no-progress", "Do not report progress (to measure its cost). Disables the hang timeout.")
 @make_flag("--dry-run --list dry_run", "Print the plan and measure nothing.")
 @json_option("Print the plan or the results as JSON.")

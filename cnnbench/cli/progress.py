@@ -251,6 +251,8 @@ class Display:
         # The record is saved; its TensorBoard run may not be, or not whole.
         if outcome.trial is not None and (note := outcome.trial.settings.get(TENSORBOARD_NOTE)) is not None:
             self._say(f"warning: TensorBoard run: {plain(note)}; the record is saved all the same", WARNING)
+        if record.unfit:
+            self._say(f"the machine was unfit as it started: {plain('; '.join(record.unfit))}", WARNING)
         if outcome.status == "ok":
             if self._verbosity >= 0:
                 room = self._console.width - len(self._prefix) - 2 if self._live else math.inf

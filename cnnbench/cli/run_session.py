@@ -21,6 +21,7 @@ import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,8 +38,10 @@ from cnnbench.cli.options import EXPORTS, OptionValues
 from cnnbench.cli.progress import Display, describe_failure, format_clock, wrap_indented
 from cnnbench.cli.this_process import MnistSource, find_inventory, interrupt_on_sigterm, make_console
 from cnnbench.cli.verbosity import verbosity as verbosity_of
+from cnnbench.devices.nvml import NvmlResult
 from cnnbench.errors import ExitCode, FileError, LedgerError, UsageError
 from cnnbench.files import explain_refusal, make_output_folder, write_file
+from cnnbench.machine import doctor
 from cnnbench.machine.fingerprint import boot_id
 from cnnbench.machine.host_identity import host_id
 from cnnbench.machine.inventory import Inventory, select
@@ -51,7 +54,7 @@ from cnnbench.report.escaping import plain
 from cnnbench.report.render import text
 from cnnbench.runner import run as runner
 from cnnbench.runner.launch import LaunchOptions, launch
-from cnnbench.schema import Job, Record, Rendezvous, RunHeader
+from cnnbench.schema import Job, Machine, Record, Rendezvous, RunHeader
 
 PLAN_OPTIONS = ("name_filter", "repeats", "threads", "project", "copies", "nodes")
 """Options of `make_plan` by the same names."""
@@ -104,6 +107,13 @@ def run_suites(context: click.Context) -> ExitCode:
         if not dry_run:
             make_output_folder("--tensorboard", options["tensorboard"])
     inventory = find_inventory()
+    if (
+        _report_machine(inventory, options["device"], console, verbosity_of(context))
+        and options["strict"]
+        and not dry_run
+    ):
+        console.print("nothing was measured: --strict refuses a machine that is unfit; the lines above say what to do")
+        return ExitCode.UNFIT
     mnist_source = MnistSource(context, console, download=not dry_run)
     if not dry_run:
         interrupt_on_sigterm()
@@ -138,6 +148,27 @@ def _check_until(options: OptionValues) -> None:
     if repeats is not None and repeats < MINIMUM_FOR_INTERVAL:
         least = f"at least {MINIMUM_FOR_INTERVAL} processes decide how many follow"
         raise UsageError(f"--until {until} --repeats {repeats}: {least}")
+
+
+def _report_machine(inventory: Inventory, device: str, console: Console, verbosity: int) -> bool:
+    """Print what the doctor finds wrong with this machine and what to do; return whether a run would be worthless.
+
+    GPUs, and torch's share in them, are not asked about by a run on the CPU alone.
+    """
+    gpus = NvmlResult() if device == "cpu" else inventory.nvml
+    torch_gpus = () if device == "cpu" else inventory.torch_devices
+    findings = doctor.diagnose(inventory.machine, inventory.software, gpus, torch_gpus, doctor.probe_host(gpus))
+    wrong = [each for each in findings if each.severity in ("unfit", "warning")]
+    for finding in wrong if verbosity >= 0 else ():
+        style = "bold red" if finding.severity == "unfit" else ""
+        _print_line(console, finding.severity, f"{plain(finding.message)}. {plain(finding.remedy)}", style)
+    return doctor.is_unfit(findings)
+
+
+def _glance(inventory_machine: Machine) -> tuple[str, ...]:
+    """Look at the host just before a process starts; return what makes it unfit for measuring now."""
+    state = doctor.probe_host(NvmlResult(), watch_seconds=doctor.GLANCE_SECONDS)
+    return doctor.list_unfit_now(inventory_machine, state)
 
 
 def _read_overrides(options: OptionValues) -> Overrides:
@@ -311,6 +342,7 @@ def _measure_jobs(opened: OpenedRun, options: OptionValues, console: Console, ve
             display,
             fail_fast=options["fail_fast"],
             tensorboard_root=options["tensorboard"] and options["tensorboard"].resolve(),
+            look=partial(_glance, header.machine),
         )
     finally:
         display.close()
@@ -404,6 +436,10 @@ def _print_summary(
     for number, record in enumerate(bad[:MAX_LISTED_FAILURES]):
         heading = "" if number else "missed" if missed == len(bad) else "failed"
         _print_line(console, heading, f"{name(record.job)}: {describe_failure(record)}", style="bold red")
+    unfit = [record for record in records if record.unfit]
+    if unfit:
+        started = f"{len(unfit)} of {len(records)} processes started on an unfit machine"
+        _print_line(console, "unfit", f"{started} ({plain('; '.join(unfit[-1].unfit or ()))}): their rows are marked !")
     if bad:
         more = f"{len(bad) - MAX_LISTED_FAILURES} more; " if len(bad) > MAX_LISTED_FAILURES else ""
         _print_line(

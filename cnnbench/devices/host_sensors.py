@@ -13,8 +13,9 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 CLOCKS_SAMPLED = 8
 """Cores whose clock is read: on some kernels each read waits for an interrupt on that core."""
@@ -71,6 +72,29 @@ def read_cpu_ticks(proc: Path) -> list[int]:
     if name != "cpu" or len(fields) < 8 or not all(map(str.isdecimal, fields)):
         raise MissingSensor(f"{proc / 'stat'}: no steal column")
     return [int(text) for text in fields]
+
+
+class CoreTicks(NamedTuple):
+    """Clock ticks of some cores since boot: all, and those in which the core was used, by this guest or by others."""
+
+    total: int
+    used: int
+
+
+def read_core_ticks(proc: Path, cores: Collection[int]) -> CoreTicks | None:
+    """Add up the clock ticks of these cores, of all for an empty collection; None if they are not counted.
+
+    Waiting for a disk is idle time (proc(5): `iowait`).
+    """
+    found = []
+    for line in read_lines(proc / "stat"):
+        name, *fields = line.split()[:9] or [""]
+        core = name.removeprefix("cpu")
+        wanted = name.startswith("cpu") and core.isdecimal() and (not cores or int(core) in cores)
+        if wanted and len(fields) > 4 and all(map(str.isdecimal, fields)):
+            ticks = [int(text) for text in fields]
+            found.append((sum(ticks), sum(ticks) - ticks[3] - ticks[4]))
+    return CoreTicks(*map(sum, zip(*found, strict=True))) if found else None
 
 
 def steal_seconds(proc: Path, sys: Path) -> float:

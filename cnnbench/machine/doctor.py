@@ -8,10 +8,12 @@ be worthless). An unreadable value gives no finding: the fingerprint and the tel
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -27,6 +29,14 @@ Severity = Literal["ok", "note", "warning", "unfit"]
 
 IDLE_LOAD_PER_CORE = 0.1
 """A judgement: above it more than a tenth of the cores are busy with something else."""
+
+BUSY_SHARE = 0.25
+"""A judgement: one whole core of four. A step waits for its slowest thread, so it may take twice as long then."""
+
+LOOK_SECONDS = 0.5
+GLANCE_SECONDS = 0.25
+"""How long the CPU is watched before a run, and before each of its processes. The kernel counts in hundredths of a
+second and core: on two cores a quarter of a second is 50 of them."""
 
 HIGH_STEAL = 0.01
 """A hundredth of the time given to other guests is a hundredth of every figure."""
@@ -67,17 +77,47 @@ class HostState:
     memory_available_bytes: int | None = None
     compiler: str | None = None
     gpu_states: Mapping[str, Telemetry] = field(default_factory=dict)
+    busy_share: float | None = None
+    """The part of the allowed cores' time that was used while this process slept: by others, therefore."""
+
+
+def watch_cpu(
+    seconds: float,
+    *,
+    proc: Path = Path("/proc"),
+    cores: frozenset[int] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> float | None:
+    """Sleep, and return the share of these cores' time that was used meanwhile; None if the kernel does not count it.
+
+    By default the cores are those that this process may use. What ran before, such as the last run of cnnbench, is in
+    the load average for minutes, but never in this share.
+    """
+    if cores is None:
+        cores = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+    before = host_sensors.read_core_ticks(proc, cores)
+    if before is None:
+        return None
+    sleep(seconds)
+    after = host_sensors.read_core_ticks(proc, cores)
+    if after is None or after.total <= before.total:  # a clock that stands still, as in some sandboxes
+        return None
+    return min(1.0, max(0.0, (after.used - before.used) / (after.total - before.total)))
 
 
 def probe_host(
     gpus: NvmlResult,
     *,
+    watch_seconds: float = LOOK_SECONDS,
     proc: Path = Path("/proc"),
     sys: Path = Path("/sys"),
     which: Callable[[str], str | None] = shutil.which,
     library: Any = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> HostState:
-    """Read what `diagnose` needs beside the fingerprint, in milliseconds, with a time limit per GPU. Never raises."""
+    """Read what `diagnose` needs beside the fingerprint: while it watches the CPU and milliseconds more, with a time limit
+    per GPU. Never raises.
+    """
     state = sample(None, proc=proc, sys=sys)
     available, total, free = (read_meminfo(proc, key) for key in ("MemAvailable", "SwapTotal", "SwapFree"))
     try:
@@ -86,6 +126,7 @@ def probe_host(
         ticks = []
     return HostState(
         load_1min=state.load_1min,
+        busy_share=watch_cpu(watch_seconds, proc=proc, sleep=sleep),
         steal_share=ticks[-1] / sum(ticks) if any(ticks) else None,
         swap_used_bytes=None if total is None or free is None else total - free,
         memory_available_bytes=available,
@@ -107,23 +148,7 @@ def diagnose(
     """
     hidden = {twin.uuid for twin in machine.devices if "CUDA_VISIBLE_DEVICES" in (twin.unusable_reason or "")} - {None}
     shown = [gpu for gpu in gpus.devices if gpu.uuid not in hidden]  # the user hid the others on purpose: not a fault
-    available, limit, clock = state.memory_available_bytes, machine.memory_limit_bytes, machine.cpu_max_clock_hertz
-    memory = available if available is None or limit is None else min(available, limit)
-    steal = percent(state.steal_share)
-    host = {
-        "machine": machine,
-        "state": state,
-        "nvml": gpus,
-        "cores": machine.cores_logical,
-        "memory": memory,
-        "memory_text": data_size(memory),
-        "swap_text": data_size(state.swap_used_bytes),
-        "quota": math.inf if machine.cgroup_cpu_limit is None else machine.cgroup_cpu_limit,
-        "torch_gpus": sum(device.kind == "cuda" for device in torch_gpus or ()),
-        "top_clock": "" if clock is None else f", up to {clock / 1e9:.2f} GHz",
-        "steal": steal,
-        "stolen": "" if state.steal_share is None else f", {steal} of CPU time stolen since boot",
-    }
+    host = _collect_values(machine, state, gpus, sum(device.kind == "cuda" for device in torch_gpus or ()))
     found = [_check_torch(software, gpus, shown, torch_gpus), *_apply(HOST_CHECKS, host)]
     for gpu in shown:
         read = state.gpu_states.get(gpu.id, Telemetry())  # all unknown if nothing was read
@@ -132,6 +157,37 @@ def diagnose(
         found += [*_apply(GPU_CHECKS, host | of_gpu)] or [_find("gpu", "ok", f"{gpu.id} {gpu.name}: nothing found")]
     ranks = ("unfit", "warning", "note", "ok")
     return tuple(sorted(found, key=lambda finding: ranks.index(finding.severity)))
+
+
+def _collect_values(machine: Machine, state: HostState, gpus: NvmlResult, torch_gpus: int) -> dict[str, Any]:
+    """Collect the values that checks of the host may judge and that their texts may show."""
+    available, limit, clock = state.memory_available_bytes, machine.memory_limit_bytes, machine.cpu_max_clock_hertz
+    memory = available if available is None or limit is None else min(available, limit)
+    steal = percent(state.steal_share)
+    return {
+        "machine": machine,
+        "state": state,
+        "nvml": gpus,
+        "cores": machine.cores_logical,
+        "busy": percent(state.busy_share, 0),
+        "memory": memory,
+        "memory_text": data_size(memory),
+        "swap_text": data_size(state.swap_used_bytes),
+        "quota": math.inf if machine.cgroup_cpu_limit is None else machine.cgroup_cpu_limit,
+        "torch_gpus": torch_gpus,
+        "top_clock": "" if clock is None else f", up to {clock / 1e9:.2f} GHz",
+        "steal": steal,
+        "stolen": "" if state.steal_share is None else f", {steal} of CPU time stolen since boot",
+    }
+
+
+def list_unfit_now(machine: Machine, state: HostState) -> tuple[str, ...]:
+    """List what makes the machine unfit at this moment, in the doctor's words; empty if nothing does.
+
+    The load average is not asked: in the middle of a run it is the run's own.
+    """
+    values = _collect_values(machine, replace(state, load_1min=None), NvmlResult(), 0)
+    return tuple(finding.message for finding in _apply(HOST_CHECKS, values) if finding.severity == "unfit")
 
 
 def is_unfit(findings: Sequence[DoctorFinding]) -> bool:
@@ -178,7 +234,7 @@ def _explain_unused(unused: Sequence[Device], software: Software, nvml: NvmlResu
 class HostCheck:
     """One check: a judgement of severity (None: cannot be judged), and the texts for a fault and for no fault.
 
-    `diagnose` lists the values that it may judge and that its texts may show.
+    `_collect_values` lists the values that it may judge and that its texts may show.
     """
 
     code: str
@@ -197,6 +253,10 @@ def _apply(checks: Sequence[HostCheck], host: Mapping[str, Any]) -> Iterator[Doc
             yield _find(check.code, severity, words.format_map(host), remedy)
 
 
+def _is_idle_now(host: Any) -> bool:
+    return host.state.busy_share is not None and host.state.busy_share <= IDLE_LOAD_PER_CORE
+
+
 def _grade(ok: bool, unfit: bool = False) -> Severity:
     return "ok" if ok else "unfit" if unfit else "warning"
 
@@ -209,10 +269,21 @@ HOST_CHECKS = (
         "Make NVML readable (the driver's libnvidia-ml, permission for this user)",
     ),
     HostCheck(
+        "busy",
+        lambda host: (
+            (busy := host.state.busy_share) is not None and _grade(busy <= IDLE_LOAD_PER_CORE, busy >= BUSY_SHARE)
+        ),
+        "other programs use {busy} of the CPU now",
+        "Stop the other programs (`top` names them)",
+        "other programs use {busy} of the CPU now",
+    ),
+    HostCheck(
         "load",
+        # The average has a minute's memory, so the cores of a run that has just ended are in it too: where the CPU could
+        # be watched, that decides.
         lambda host: (
             (load := host.state.load_1min) is not None
-            and _grade(load <= IDLE_LOAD_PER_CORE * host.cores, load >= host.cores)
+            and _grade(load <= IDLE_LOAD_PER_CORE * host.cores or _is_idle_now(host), load >= host.cores)
         ),
         "load average {state.load_1min:.2f} on {cores} cores: other work is running",
         "Stop the other work, and wait a minute for the average to fall",

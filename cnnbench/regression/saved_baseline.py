@@ -125,11 +125,17 @@ def make_baseline(
 
     `flops_by_row` are the model FLOPs of a step as counted then, by `digest(row_key)`; None counts them now. The order
     of the processes does not matter. Raises UsageError for an invalid name, several machines, or no process that ended
-    well.
+    well on a fit machine.
     """
     check_name(name)
     by_age = attrgetter("run.created_at", "run_id", "job.round", "index", "attempt")
-    good = sorted((process for process in processes if read_median_step(process) is not None), key=by_age)
+    timed = sorted((process for process in processes if read_median_step(process) is not None), key=by_age)
+    good = [process for process in timed if process.unfit is None]
+    unfit = [f"run {each.run_id}: a process was left out: {each.unfit}" for each in timed if each.unfit is not None]
+    if unfit and not good:
+        raise UsageError(
+            f"baseline {name}: nothing to save; {unfit[-1]}; measure again when `cnnbench doctor` finds nothing"
+        )
     machines = sorted({process.machine_id for process in good})
     if not machines:
         raise UsageError(f"baseline {name}: no process that ended well")
@@ -137,7 +143,7 @@ def make_baseline(
         raise UsageError(
             f"baseline {name}: {len(machines)} machines ({', '.join(machines)}); choose one with --machine"
         )
-    rows, left_out, runs = [], [], {}
+    rows, left_out, runs = [], unfit, {}
     for key, members in sorted(group_by(good, attrgetter("row_key")).items()):
         newest, kept = members[-1], []
         conditions = newest.conditions

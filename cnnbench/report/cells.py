@@ -96,6 +96,7 @@ def processor(
         "host_id": row.host_id,
         "kernel": row.machine.kernel,
         "run_id": row.run_id,
+        "unfit": row.unfit,
         "torch": f"{row.software.torch} ({row.software.torch_build})",
         **work_values(row),
         "year": None,

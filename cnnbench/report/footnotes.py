@@ -10,7 +10,7 @@ from typing import TypedDict, Unpack
 from cnnbench import naming, units
 from cnnbench.analysis import metrics
 from cnnbench.analysis.doubts import Doubt
-from cnnbench.analysis.metrics import job_flops, name_baseline, pretraining_flops, step_flops
+from cnnbench.analysis.metrics import UNFIT_MARK, job_flops, name_baseline, pretraining_flops, step_flops
 from cnnbench.analysis.ratio import GroupKey, PublishedResult, group_by
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.same_host import RELATION_WORDS
@@ -164,6 +164,7 @@ def _write_rules(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
         whom = f"the CPU baseline ({names})" if key is None else f"{plain(key)} ({names})"
         text = f"Speed-up: time of {whom} over the row's, same work{', same machine' if key is None else ''}"
         yield f"{text}; paired by round where both ran in it."
+    yield from write_unfit_rule(rows)
     published = comparison.published_cpu
     if published and any(row.speedup_over_published for row in training):
         seconds = units.count(published.job_seconds)
@@ -188,6 +189,15 @@ def _write_rules(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
             )
     if any(row.accuracy and row.ok == 1 for row in training):
         yield "Accuracy of one process: Wilson's interval, for the choice of test images alone."
+
+
+def write_unfit_rule(rows: Sequence[Row]) -> Iterator[str]:
+    """Explain the mark of rows measured while the machine was unfit, if there is one."""
+    if any(row.unfit for row in rows):
+        yield (
+            f"{UNFIT_MARK} means measured while the machine was unfit (other programs or guests used it, see the doubts): "
+            "in no headline, and nothing is divided by such a row."
+        )
 
 
 def _write_target_rules(rows: Sequence[Row]) -> Iterator[str]:

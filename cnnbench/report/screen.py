@@ -127,7 +127,8 @@ def build(
     training = list(filter(tables.trains, own.rows))
     there = training or own.rows
     best = sections.find_headline_row(own)
-    if best is None or not tables.trains(best):
+    spoiled = sections.describe_unfit(training)
+    if not spoiled and (best is None or not tables.trains(best)):
         best = sections.find_headline_row(comparison)
     shown = there if asked else _pick_rows(there, best)
     elsewhere = [best] if best is not None and best.run_id != run_id else []
@@ -150,7 +151,8 @@ def build(
         *list(footnotes.build_published_notes(published))[:1],
         Note("rule", _name_others(comparison, own, len(there) - len(rows))),
     )
-    return Report((table,), notes, headline=(write_sentence(comparison, best, numbered[len(shown) :]),))
+    sentence = spoiled or write_sentence(comparison, best, numbered[len(shown) :])
+    return Report((table,), notes, headline=(sentence,))
 
 
 def _pick_rows(rows: Sequence[Row], best: Row | None) -> list[Row]:
@@ -232,6 +234,7 @@ def _list_warnings(own: Comparison, problems: Sequence[str]) -> Iterator[Note]:
 
 def _write_rules(rows: Sequence[Row]) -> Iterator[str]:
     """Say how the figures are to be read."""
+    yield from footnotes.write_unfit_rule(rows)
     timed = [row for row in rows if row.job_seconds]
     projected = "; ~ is projected from timed steps" if any(map(mark_projected, timed)) else ""
     if any(row.ok >= 3 for row in rows):

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from cnnbench import naming, units
 from cnnbench.analysis import metrics
+from cnnbench.analysis.doubts import UNFIT
 from cnnbench.analysis.metrics import Metric, get_metric, mark_projected, name_baseline
 from cnnbench.analysis.ratio import group_by
 from cnnbench.analysis.rows import Row
@@ -333,7 +334,14 @@ COST = TableSpec[Row](
         PROCESSOR,
         metric_column("job_seconds", 1),
         figure(
-            "job_energy", "energy\nof the job", 1, _job_energy, units.joules, name="job_energy_joules", estimated=True
+            "job_energy",
+            "energy\nof the job",
+            1,
+            _job_energy,
+            units.joules,
+            name="job_energy_joules",
+            estimated=True,
+            timed=True,
         ),
         figure(
             "price",
@@ -355,6 +363,7 @@ COST = TableSpec[Row](
             estimated=True,
             details="interval and n",
             mark=mark_projected,
+            timed=True,
         ),
     ),
     "energy is joules per image, gross, times the job's images; cost is the time of the job at the given price per hour",
@@ -464,6 +473,8 @@ def _differs(fact: tuple[str, ...]) -> bool:
 def write_headline(comparison: Comparison) -> tuple[str, ...]:
     """Write one to three sentences, the best that the rows allow, down to "no process ended well"."""
     best = find_headline_row(comparison)
+    if unfit := describe_unfit(list(filter(tables.trains, comparison.rows)) or comparison.rows):
+        return (unfit,)
     if best and tables.trains(best):
         return tuple(_compare(best, comparison))
     if best:
@@ -477,6 +488,16 @@ def write_headline(comparison: Comparison) -> tuple[str, ...]:
         none = "reached its target" if "missed" in ended else "ended well"
         return (f"No process {none}: {', '.join(f'{n} {status}' for status, n in sorted(ended.items()))}.",)
     return ("Nothing was measured here: only published rows are shown.",)
+
+
+def describe_unfit(rows: Sequence[Row]) -> str:
+    """Say that no row is worth a headline because the machine was unfit for all that ended well; empty if one is."""
+    timed = [row for row in rows if row.ok]
+    if not timed or not all(row.unfit for row in timed):
+        return ""
+    processes = f"{sum(row.unfit for row in timed)} of {sum(row.ok for row in timed)} processes"
+    why = next(doubt.message for doubt in timed[0].doubts if doubt.code == UNFIT)
+    return f"No figure is quoted: {processes} were measured while the machine was unfit ({plain(why)})."
 
 
 _read_processor = attrgetter("machine.id", "job.device", "job.threads", "job.precision", "job.workload")
@@ -494,8 +515,8 @@ def _weigh_evidence(row: Row) -> tuple[bool, int, str, str]:
 
 
 def _choose_rows(rows: Sequence[Row]) -> list[Row]:
-    """Choose the row that knows most on each of the fastest processors, of the published job where one is; in the order given."""
-    trained = [row for row in rows if tables.trains(row) and row.ok]
+    """Choose the fit row that knows most on each of the fastest processors, of the published job where one is, as given."""
+    trained = [row for row in rows if tables.trains(row) and row.ok and not row.unfit]
     same = [row for row in trained if row.speedup_over_published] or trained
     best = {_read_processor(row): row for row in sorted(same, key=_weigh_evidence)}
     chosen = sorted(best.values(), key=_read_speed)[-MOST_MEASURED:]
@@ -506,11 +527,11 @@ def find_headline_row(comparison: Comparison) -> Row | None:
     """Find the headline's row: the one with the most evidence on the fastest processor.
 
     Rows of the published job come first if there are any. Evidence is an interval, then the most timed steps over all processes:
-    the fastest of several runs on one processor would be the luckiest. Without training rows it is the fastest product; None
-    without either.
+    the fastest of several runs on one processor would be the luckiest. Rows of an unfit machine do not count.
+    Without training rows it is the fastest product; None without either.
     """
 
-    rows = [row for row in comparison.rows if row.ok]
+    rows = [row for row in comparison.rows if row.ok and not row.unfit]
     steps = [row for row in rows if tables.trains(row) and row.costs]
     training = [row for row in steps if row.job.task == "training"] or steps
     same = [row for row in training if row.speedup_over_published] or training

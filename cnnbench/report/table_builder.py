@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, Generic, Literal
 
 from cnnbench.analysis import metrics
-from cnnbench.analysis.metrics import Figure, Subject
+from cnnbench.analysis.metrics import UNFIT_MARK, Figure, Subject
 from cnnbench.analysis.ratio import group_by
 from cnnbench.analysis.rows import Row, follow
 from cnnbench.report import cells
@@ -83,7 +83,8 @@ def make_cell(subject: Subject, figure: Figure[Subject]) -> Cell:
     if found is None:
         return Cell(figure.absent(subject), raw)
     text = figure.text(found.value if figure.estimated else found)
-    return Cell(figure.mark(subject) + text, raw, figure.describe(subject, found))
+    unfit = UNFIT_MARK if figure.timed and any(row.unfit for row in find_row(subject)) else ""
+    return Cell(unfit + figure.mark(subject) + text, raw, figure.describe(subject, found))
 
 
 def metric_cell(row: Row, name: str) -> Cell:

@@ -306,7 +306,16 @@ SEEDS = TableSpec[SeedLine](
             name="reached_target",
             further={"clock_seconds": "seed.clock_seconds"},
         ),
-        figure("seconds", "time to\ntarget", 1, "seed.seconds", units.number, name="seconds_to_target", unit="s"),
+        figure(
+            "seconds",
+            "time to\ntarget",
+            1,
+            "seed.seconds",
+            units.number,
+            name="seconds_to_target",
+            unit="s",
+            timed=True,
+        ),
         figure(
             "steps",
             "steps",

@@ -75,18 +75,21 @@ def execute(
     fail_fast: bool = False,
     tensorboard_root: Path | None = None,
     launcher: Launcher = launch,
+    look: Callable[[], tuple[str, ...]] | None = None,
 ) -> tuple[Record, ...]:
     """Run what is left of a plan; every record is on disk before the next job starts.
 
     KeyboardInterrupt records the job it hit as `interrupted` and passes on. With `fail_fast` the first job that is not
     ok is the last. Once machines failed to rendezvous, no further job on several machines is started; each is recorded
     as a `timeout` with that reason. Below `tensorboard_root` each worker writes a TensorBoard run, in a folder per
-    process below one per run. Raises LedgerError when a record cannot be written; the record is then saved elsewhere
+    process below one per run. `look` is called before each process starts and tells what makes the machine unfit then.
+    Raises LedgerError when a record cannot be written; the record is then saved elsewhere
     and named.
     """
     done = []
     apart: str | None = None
     for position, item in enumerate(pending):
+        unfit = None if look is None else look()
         listener.on_start(item, position, len(pending))
         here = replace(complete_options(options, item, header), inherit=(writer.descriptor,))
         if tensorboard_root is not None:
@@ -113,6 +116,7 @@ def execute(
             process_seconds=ended.process_seconds,
             parent_cpu_seconds=ended.parent_cpu_seconds,
             environment=ended.environment,
+            unfit=unfit,
             job=item.job,
             outcome=_reject_if_impossible(item.job, ended, here.device, header.machine),
         )

@@ -53,11 +53,16 @@ TEXTS: Mapping[str, str] = {
 """The field of a mark that a chart prints beside it."""
 
 
+MARKED = {"speedup", "speedup_over_reference"}
+"""The figures that a mark prints as its table does, with ! where the machine was disturbed."""
+
+
 def _text(subject: ValueSubject) -> str:
     """Write a mark's value as printed, with ~ where a speed-up over the published CPU is projected."""
     name = TEXTS[subject.place]
     projected = subject.place == "speedup" and subject.row is not None and subject.own.job.clock == "steady"
-    return ("~" if projected else "") + formats.find_format(name)(subject.printed[name])
+    disturbed = name in MARKED and subject.row is not None and bool(subject.own.disturbed)
+    return "!" * disturbed + ("~" if projected else "") + formats.find_format(name)(subject.printed[name])
 
 
 def _side(subject: ValueSubject) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cnnbench.verify import figures, formats, learning
 from cnnbench.verify.formats import UNKNOWN, find_format, with_details
@@ -288,9 +288,29 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
 """Every column by its key; `table.key` where the key means another column in that table."""
 
 
+TIMED = (
+    "achieved mfu of_ceiling job speedup versus images energy cold_start step compute bandwidth launch input pretraining "
+    "median mean fastest slowest seconds over_before over_first scaled efficiency exchange started median_copy over_median "
+    "job_energy cost"
+)
+"""The keys of the columns whose figures come from a clock or a counter, with blanks between them."""
+
+
 def find_column(table: str, key: str) -> ExpectedColumn | None:
     """Find the rules of a table's column; None if it has none."""
-    return COLUMNS.get(f"{table}.{key}") or COLUMNS.get(key)
+    found = COLUMNS.get(f"{table}.{key}") or COLUMNS.get(key)
+    return found if found is None or key not in TIMED.split() else replace(found, text=_flagged(found.text))
+
+
+def _flagged(text: CellText) -> CellText:
+    """Make the rule that puts ! before a figure that a disturbed machine gave."""
+
+    def write(subject: ValueSubject) -> str:
+        words = text(subject)
+        disturbed = subject.row is not None and subject.row.disturbed and words not in ("", UNKNOWN)
+        return f"!{words}" if disturbed else words
+
+    return write
 
 
 def find_text_errors(column: ExpectedColumn, subject: ValueSubject, printed: str) -> Iterator[str]:

@@ -56,12 +56,19 @@ class ExpectedTable:
 
 def _lecture(view: PageView) -> list[RawRow]:
     """List the rows of the published job; if there are none, all rows with an `ok` process."""
-    same = [row for row in view.training if find_figure(view, row, "speedup_over_reference")]
-    return same or [row for row in view.training if row.trials]
+    return _of_published_job(view, view.training)
+
+
+def _of_published_job(view: PageView, rows: Sequence[RawRow]) -> list[RawRow]:
+    same = [row for row in rows if find_figure(view, row, "speedup_over_reference")]
+    return same or [row for row in rows if row.trials]
 
 
 def _first_screen(view: PageView) -> list[RawRow]:
-    """Choose a row for each of the four fastest processors: one with an interval, then the one with the most timed steps."""
+    """Choose a row for each of the four fastest processors: one with an interval, then the one with the most timed steps.
+
+    No row of a disturbed machine is chosen.
+    """
 
     def evidence(row: RawRow) -> tuple[bool, int, str, str]:
         step = find_figure(view, row, "step_seconds")
@@ -73,9 +80,10 @@ def _first_screen(view: PageView) -> list[RawRow]:
         known = (each for name in names if (each := find_figure(view, row, name)))
         return next((each.value for each in known), 0.0), row.row_key, row.header.run_id
 
+    fit = [row for row in view.training if not row.disturbed]
     best = {
         (row.header.machine.id, row.job.device, row.job.threads, row.job.precision, row.job.workload): row
-        for row in sorted((row for row in _lecture(view) if row.trials), key=evidence)
+        for row in sorted((row for row in _of_published_job(view, fit) if row.trials), key=evidence)
     }
     return sorted(best.values(), key=speed)[-4:]
 
@@ -187,6 +195,7 @@ NOTED = {"lecture", "training", "resources", "bounds", "gemm"}
 ELSEWHERE = "perhaps another host of the same model"
 """Words beside a speed-up whose baseline ran in a boot that is not known to be the row's own."""
 ABSENT = "no GEMM of the same device, precision, threads and allocator in this run"
+DISTURBED = "the GEMM of the same device, precision, threads and allocator was measured while the machine was unfit"
 
 
 def _find_table_errors(view: PageView, table: PageValues) -> Iterator[str]:
@@ -258,7 +267,8 @@ def _find_line_errors(subject: ValueSubject, keys: Sequence[str], line: PageValu
 def _find_note_errors(subject: ValueSubject, notes: str) -> Iterator[str]:
     """Check that notes give the reason for a missing measured peak, and the doubt about a best product that varies."""
     row, best = subject.own, subject.view.best_product(subject.own)
-    trains, reason, doubt = row.job.workload != "gemm", ABSENT, "the processes of the best matrix product ("
+    absent = DISTURBED if subject.view.has_disturbed_product(row) else ABSENT
+    trains, reason, doubt = row.job.workload != "gemm", absent, "the processes of the best matrix product ("
     unusable = best is not None and best.apart > MOST_APART
     if best is not None and unusable:
         size = f"size {best.job.size:,}"
@@ -432,6 +442,9 @@ def find_errors(view: PageView, page: PageValues) -> Iterator[str]:
             yield f"it lacks the table {key}"
     for chart in each_chart(page):
         yield from (f"chart {chart['key']}: {each}" for each in charts.find_errors(view, chart))
+    for run, key in page["headline"]["rows"]:
+        if (named := view.by_mark.get((run, key))) is not None and named.disturbed:
+            yield f"the claim: row {key} of run {run} was measured while the machine was unfit"
     for where, text, numbers in _list_texts(view, page):
         bare = re.sub(r"sha256:[0-9a-f]+", "", text)  # a ledger's digest is compared elsewhere
         if unknown := [each for each in find_numbers(bare) if each not in numbers]:
@@ -487,6 +500,7 @@ def _list_row_texts(view: PageView, row: RawRow) -> Iterator[str]:
     yield from (f"{formats.percent(2)(test.correct / test.images)} {test.after_steps} {test.images}" for test in tests)
     samples = {each.images for _, trial in row.attempts for each in trial.epoch_evaluations if each.images}
     yield from (formats.percent(1)(1.96 * (0.99 * 0.01 / images) ** 0.5) for images in samples)
+    yield from (f"{len(row.trials)} {text}" for text in row.disturbed)
     best = view.best_product(row)
     if best is not None:
         yield f"{formats.ratio(best.apart)} {best.apart:.2f} {best.job.size} {MOST_APART}"

@@ -12,7 +12,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import pairwise
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -34,6 +33,9 @@ LONGEST = 500
 SHOWN = 400
 """A page shows at least so many characters of a name before it cuts it."""
 MOST_APART = 1.5
+MOST_WAITED, MOST_STOLEN = 0.2, 0.1
+"""Shares of the timed seconds in which threads waited for a core, and of the allowed cores' time that other guests took:
+above either the machine was unfit."""
 LADDER: Mapping[str, Sequence[str]] = {
     "division": ("reference", "tuned", "open"),
     "precision": ("fp32", "tf32", "bf16", "fp16"),
@@ -187,6 +189,12 @@ class RawRow:
         """The speed of the fastest process over that of the slowest."""
         return max(self.step_costs.values()) / min(self.step_costs.values())
 
+    @cached_property
+    def disturbed(self) -> tuple[str, ...]:
+        """For each process that an unfit machine measured what is known of that, with its numbers."""
+        found = (_describe_disturbance(self, record, trial) for record, trial in self.trials)
+        return tuple(filter(None, found))
+
     @property
     def alone(self) -> bool:
         """True if one process ran at a time."""
@@ -217,6 +225,25 @@ class RawRow:
         """Check that the first cell of a line can be this row's: its name, its place, and only numbers of the row."""
         name, place, rest = cell.partition(f" ({self.place[:SHOWN]}")
         return bool(place) and may_be_called(self.full_name, name) and self.all_numbers.issuperset(find_numbers(rest))
+
+
+def _describe_disturbance(row: RawRow, record: Record, trial: Trial) -> str:
+    """Describe how the machine was unfit as the process started, or others held up its timed steps; empty if neither."""
+    seconds, before, after = sum(trial.block_seconds), trial.telemetry_before, trial.telemetry_after
+    found = list(record.unfit or ())
+    if before is not None and after is not None and seconds > 0:
+        waited, stolen = (
+            getattr(after, name) - getattr(before, name)
+            if None not in (getattr(before, name), getattr(after, name))
+            else 0.0
+            for name in ("cpu_pressure_seconds", "steal_seconds")
+        )
+        among_itself = record.job.world * record.job.copies > 1 or record.job.loader_workers > 0
+        if waited / seconds > MOST_WAITED and not among_itself:
+            found.append(f"{waited / seconds:.0%}")
+        if (stolen := stolen / (seconds * max(1, row.header.machine.cores_allowed))) > MOST_STOLEN:
+            found.append(f"{stolen:.0%}")
+    return " ".join(found)
 
 
 @lru_cache(maxsize=4096)
@@ -357,7 +384,7 @@ class PageView:
         """The rows that others are divided by, grouped by work, fastest first."""
         asked = self.options.get("baseline")
         fits = [row for row in self.shown if (row.on_cpu if asked is None else row.is_of(asked))]
-        timed = [row for row in fits if row.costs and row.alone]
+        timed = [row for row in fits if row.costs and row.alone and not row.disturbed]
         timed.sort(key=lambda row: (statistics.geometric_mean(row.costs.values()), row.row_key, row.header.run_id))
         return group_rows(timed, self._work)
 
@@ -382,12 +409,20 @@ class PageView:
     def best_product(self, row: RawRow) -> RawRow | None:
         """Find the matrix product to divide the row's rate by; None if neither its run nor its boot has one."""
         here, own = self._products.get(_product_place(row), []), row.header
+        here = [each for each in here if not each.disturbed]
         in_run, in_boot = attrgetter("run_id", "machine.id"), attrgetter("boot_id", "machine")
         same = [each for each in here if in_run(each.header) == in_run(own)]
         if not same and own.boot_id is not None and row.job.workload != "gemm":
             same = [each for each in here if in_boot(each.header) == in_boot(own)]
         rates = {each: (each.flops or 0) / statistics.geometric_mean(each.steps) for each in same}
         return max(rates, key=lambda each: (rates[each], each.row_key, each.header.run_id), default=None)
+
+    def has_disturbed_product(self, row: RawRow) -> bool:
+        """Tell whether the row's own run has a matrix product that an unfit machine measured."""
+        here = (each for each in self._products.get(_product_place(row), []) if each.disturbed)
+        return any(
+            (each.header.run_id, each.header.machine.id) == (row.header.run_id, row.header.machine.id) for each in here
+        )
 
     def ceiling(self, row: RawRow) -> RawRow | None:
         """Find the product that is the row's measured peak; None if its processes differ too much."""
@@ -405,7 +440,10 @@ class PageView:
             timed = [row for row in ladder if row.costs]
             if len(timed) > 1:
                 found |= dict.fromkeys(ladder, (None, None))
-                found |= {row: (before, timed[0]) for before, row in pairwise(timed)}
+                below: list[RawRow] = []  # what the next rung may be divided by
+                for row in timed:
+                    found[row] = (below[-1], below[0]) if below else (None, None)
+                    below += [] if row.disturbed else [row]
         return found
 
     @cached_property
@@ -414,7 +452,8 @@ class PageView:
         kept = [row for row in self.training if row.job.copies == 1 and row.costs]
         ordered = sorted(kept, key=lambda each: (count_processors(each), each.row_key))
         # Among rows with equal work the first in order is kept.
-        bases = {self.scaling_work(row, None): row for row in reversed(ordered) if row.job.world == 1}
+        alone = [row for row in reversed(ordered) if row.job.world == 1 and not row.disturbed]
+        bases = {self.scaling_work(row, None): row for row in alone}
         return {row: base for row in kept if (base := bases.get(self.scaling_work(row, row.job.scaling))) is not None}
 
     def scaling_work(self, row: RawRow, scaling: str | None) -> object:

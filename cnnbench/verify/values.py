@@ -249,6 +249,7 @@ VALUES: Mapping[str, Derivation] = {
     "kernel": attrgetter("own.header.machine.kernel"),
     **dict.fromkeys(("run_id", "run"), attrgetter("own.header.run_id")),
     "row": lambda s: s.own.mark[1],
+    "unfit": lambda s: len(s.own.disturbed),
     "torch": lambda s: f"{s.own.header.software.torch} ({s.own.header.software.torch_build})",
     **dict.fromkeys(("mode_precision", "rung_precision"), attrgetter("own.job.precision")),
     "work_key_sha256": lambda s: digest(s.own.job.work_key),
