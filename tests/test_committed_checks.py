@@ -80,7 +80,9 @@ def test_a_committed_picture_shows_a_committed_recording(path: Path) -> None:
     """The data it carries are those of one of them, at the tolerance that was recorded."""
     records = map(check_record.load_record, BLOCKS)
     digests = {
-        chart_images.data_digest(make_curve(profile_recording(record.header, record.blocks, 30))): name
+        chart_images.data_digest(
+            make_curve(profile_recording(record.header, record.blocks, 30), record.header.plan)
+        ): name
         for name, record in zip(BLOCKS, records, strict=True)
     }
     content = path.read_bytes() if path.suffix == ".png" else path.read_text(encoding="utf-8")

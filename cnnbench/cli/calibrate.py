@@ -38,7 +38,7 @@ from cnnbench.files import save_file
 from cnnbench.paired_protocol import Arm, PairRecord
 from cnnbench.regression import arms, check_record, noise_profile, sequential
 from cnnbench.regression.blocks import compute_differences
-from cnnbench.regression.design import make_check_plan
+from cnnbench.regression.design import CheckPlan, make_check_plan
 from cnnbench.report.charts.check import draw_detectable_effect
 from cnnbench.report.model import Chart
 from cnnbench.runner import arm_process, paired
@@ -61,7 +61,7 @@ def run_calibration(context: click.Context, options: OptionValues) -> None:
     if profile_at is not None:
         save_file(profile_at, f"{document}\n", make_folder=True)
     if plot is not None:
-        save_file(plot, draw_chart(make_curve(profile), plot.suffix))
+        save_file(plot, draw_chart(make_curve(profile, header.plan), plot.suffix))
     click.echo(document if options["as_json"] else "\n".join(format_profile(profile)))
     for name, path in (("profile", profile_at), ("blocks", blocks_at), ("picture", plot)):
         if path is not None:
@@ -124,11 +124,9 @@ def _measure_recording(context: click.Context, options: OptionValues) -> tuple[P
     return path, recording
 
 
-def make_curve(profile: noise_profile.NoiseProfile) -> Chart:
-    """Draw the slowdown that a check at the profile's tolerance finds over the spread of d, with the profile's jobs."""
-    return draw_detectable_effect(
-        {name: noise.spread for name, noise in profile.jobs.items()}, make_check_plan(profile.tolerance)
-    )
+def make_curve(profile: noise_profile.NoiseProfile, plan: CheckPlan) -> Chart:
+    """Draw the slowdown that a check by the recording's plan finds over the spread of d, with the profile's jobs."""
+    return draw_detectable_effect({name: noise.spread for name, noise in profile.jobs.items()}, plan)
 
 
 def format_profile(profile: noise_profile.NoiseProfile) -> list[str]:
