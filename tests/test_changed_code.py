@@ -1,4 +1,4 @@
-"""The study of changed code: its page follows from its counts, its noises are what they say, and it shows what the check promises."""
+"""The study of changed code: its page follows from its counts, its noises are as described, the check keeps its promises."""
 
 from __future__ import annotations
 

@@ -200,8 +200,8 @@ def render_changed_code(study: ChangedCodeStudy) -> str:
         "",
         "The bound on false alarms is proved for code that did not change. For code that did, the levels assume one constant "
         "ratio, independent pairs and symmetric noise; the tables show how much depends on that. Where no other noise "
-        "is named, d is normal with a spread of half the tolerance, 0.2 of it for two states. The pairs of a tail are the recorded "
-        "A/A pairs.",
+        "is named, d is normal with a spread of half the tolerance, 0.2 of it for two states. The pairs of a tail are the "
+        "recorded A/A pairs.",
     ]
     for group in dict.fromkeys(case.group for case in study.cases):
         lines += ["", f"## {group}", "", *_render_table(study, group)]
