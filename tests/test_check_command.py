@@ -246,6 +246,8 @@ def test_selftest_demands_no_alarm_for_nothing_and_one_for_twice_the_tolerance(
     none, twice = json.loads(capfd.readouterr().out)
     assert (none["outcome"], none["holds"]) == ("pass", True)
     assert (twice["outcome"], twice["holds"], twice["injected_as_measured"]) == ("regressed", True, 0.1)
+    assert (none["injected_as_run"], none["estimate"]) == (None, pytest.approx(0, abs=1e-9))
+    assert (twice["injected_as_run"], twice["estimate"]) == (pytest.approx(0.1), pytest.approx(0.1))
     assert len(list((tmp_path / "records").glob("*.json"))) == 2
     monkeypatch.setenv("FAKE_SHARE", "0")
     assert command(*arguments) == 1
