@@ -106,11 +106,10 @@ def is_tail(finding: SeriesFinding) -> bool:
 
 
 def _explain_tail(finding: SeriesFinding, plan: CheckPlan) -> str:
-    mean = finding.mean
-    assert mean is not None
-    interval = _format_interval(mean.estimate, mean.low, mean.high)
-    needed = f"about {mean.blocks_needed}" if mean.blocks_needed else f"more than {MAX_BLOCKS_NEEDED:,}"
-    return f"a tail of slow pairs: their mean {interval} may be above {format_tolerance(plan)}, which {needed} pairs would tell"
+    known = None if finding.mean is None else finding.mean.blocks_needed
+    needed = f"about {known}" if known else f"more than {MAX_BLOCKS_NEEDED:,}"
+    mean, limit = _format_mean(finding), format_tolerance(plan)
+    return f"a tail of slow pairs: their mean {mean} may be above {limit}, which {needed} pairs would tell"
 
 
 def explain_unseen(blocks: int) -> str:
@@ -135,6 +134,12 @@ def format_tolerance(plan: CheckPlan) -> str:
 def format_estimate(finding: SeriesFinding) -> str:
     """Format the estimate with its 95 % interval: `+9.3 % [7.8, 10.9]`."""
     return _format_interval(finding.estimate, finding.low, finding.high)
+
+
+def _format_mean(finding: SeriesFinding) -> str:
+    """Format the mean of the pairs with its 95 % interval, which decides a PASS too."""
+    mean = finding.mean
+    return NOTHING_TO_SAY if mean is None else _format_interval(mean.estimate, mean.low, mean.high)
 
 
 def _format_interval(estimate: float, low: float | None, high: float | None) -> str:
@@ -171,6 +176,7 @@ def list_columns(verdict: Verdict, meta: VerdictContext) -> tuple[SeriesColumn, 
         SeriesColumn("series", format_label, number=False),
         SeriesColumn("decision", format_decision, number=False),
         SeriesColumn("slower by, with 95 % interval", format_estimate),
+        *((SeriesColumn("their mean", _format_mean),) if any(each.mean for each in verdict.findings) else ()),
         SeriesColumn(
             f"pairs slower than {format_tolerance(verdict.plan)}", lambda each: f"{each.slower} of {each.blocks}"
         ),
