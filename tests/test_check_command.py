@@ -186,6 +186,7 @@ def test_wrong_usage_is_one_clear_error_each(command: Command, suite: Path, capf
         ((suite, *SETTINGS, "--tolerance", "wide"), 2, "write a percentage"),
         ((suite, *SETTINGS, "--tolerance", "auto"), 2, "needs a noise profile"),
         ((suite, *SETTINGS, "--max-blocks", "5"), 2, "first look needs 6"),
+        ((suite, *SETTINGS, "--min-blocks", "17"), 2, "the last look is after 16"),
         ((suite, *SETTINGS, "-k", "nothing-like-it"), 2, "-k matches none"),
         ((suite, *SETTINGS, "-d", "cuda:0"), 3, "cuda:0"),
         (("nosuch", *SETTINGS), 2, "no suite 'nosuch'"),

@@ -70,8 +70,8 @@ def clean(rng, spread, centre=0.0, n=16):
 
 
 def test_a_run_against_itself_never_regresses():
-    """1,000 seeds, noise from calm to three times the tolerance, one to six jobs."""
-    for seed in range(1000):
+    """300 seeds, noise from calm to three times the tolerance, one to six jobs."""
+    for seed in range(300):
         rng = random.Random(seed)
         jobs = [MetricSeries(f"job {index}") for index in range(1 + seed % 6)]
         spread = TAU * rng.choice([0.1, 0.3, 1.0, 3.0])
@@ -319,6 +319,7 @@ def test_at_a_single_look_the_detectable_effect_has_a_closed_form():
     assert plans.compute_detectable_effect(0.01, single) == pytest.approx(TAU + 0.01 * closed, abs=3e-4)
 
 
+@pytest.mark.slow("simulates 10,000 checks of each length")
 def test_what_the_shipped_plan_detects_is_written_down_and_as_simulated(monkeypatch):
     """Of every length and at any tolerance, and no process simulates it again; of another plan it does."""
     simulated = {n: plans._simulate_excess(replace(make_check_plan(0.05, n), tolerance=0.0)) for n in (6, 8, 12, 16)}
