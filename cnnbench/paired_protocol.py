@@ -13,6 +13,7 @@ before it is given any work.
 from __future__ import annotations
 
 import statistics
+from itertools import chain
 from typing import Literal
 
 from pydantic import Field
@@ -67,6 +68,8 @@ class Turn(Frozen):
 
     step_seconds: tuple[float, ...]
     control_seconds: float
+    injected_seconds: tuple[float, ...] | None = None
+    """the part of each kept step that was injected on purpose; None if there is none, or work is queued"""
 
 
 class Injection(Frozen):
@@ -120,6 +123,16 @@ class JobRun(Frozen):
     step_seconds: tuple[tuple[float, ...], ...]
     control_seconds: tuple[float, ...]
     work: WorkDone
+    injected_seconds: tuple[tuple[float, ...], ...] | None = None
+    """like `step_seconds`, the part of each step that was injected; None if it was not timed"""
+
+    @property
+    def injected_share(self) -> float | None:
+        """The median share by which the injected work made a step longer, in the very steps that were timed."""
+        if self.injected_seconds is None:
+            return None
+        pairs = zip(chain(*self.step_seconds), chain(*self.injected_seconds), strict=True)
+        return statistics.median(extra / (step - extra) for step, extra in pairs)
 
     @property
     def turn_seconds(self) -> list[float]:

@@ -73,7 +73,9 @@ def main(role: str | None) -> None:
             seconds = STEP_SECONDS * factor(mode) * (1 + again)
             time.sleep(float(os.environ.get("FAKE_SLEEP", "0")))
             log("turn", own, "ends")
-            answer(turn={"step_seconds": [seconds] * (message["steps"] - 1), "control_seconds": 0.001})
+            kept = message["steps"] - 1
+            injected = {"injected_seconds": [STEP_SECONDS * factor(mode) * again] * kept} if again else {}
+            answer(turn={"step_seconds": [seconds] * kept, "control_seconds": 0.001, **injected})
         elif message["do"] == "share":
             answer(share={"again": message["share"], "measured": message["share"]})
         elif message["do"] == "finish":

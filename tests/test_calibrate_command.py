@@ -17,6 +17,7 @@ from cnnbench.cli.main import run_cli
 from cnnbench.devices.nvml import NvmlResult
 from cnnbench.machine import inventory
 from cnnbench.regression import check_record
+from cnnbench.regression.design import make_check_plan
 from cnnbench.regression.noise_profile import NoiseProfile, conclude_calibration
 from cnnbench.report import chart_images
 
@@ -36,7 +37,7 @@ def measured(command: Command, suite: Path, tmp_path: Path, capfd: pytest.Captur
 
 def test_the_picture_shows_the_profiles_jobs_at_its_tolerance(measured: Path) -> None:
     made = NoiseProfile.model_validate_json(measured.read_bytes())
-    chart = make_curve(made)
+    chart = make_curve(made, make_check_plan(made.tolerance))
     assert [datum["name"] for datum in chart.data if datum["role"] == "job"] == list(made.jobs)
     assert chart_images.stored_digest(measured.with_name("noise.svg").read_text()) == chart_images.data_digest(chart)
 

@@ -186,6 +186,7 @@ def test_wrong_usage_is_one_clear_error_each(command: Command, suite: Path, capf
         ((suite, *SETTINGS, "--tolerance", "wide"), 2, "write a percentage"),
         ((suite, *SETTINGS, "--tolerance", "auto"), 2, "needs a noise profile"),
         ((suite, *SETTINGS, "--max-blocks", "5"), 2, "first look needs 6"),
+        ((suite, *SETTINGS, "--min-blocks", "17"), 2, "the last look is after 16"),
         ((suite, *SETTINGS, "-k", "nothing-like-it"), 2, "-k matches none"),
         ((suite, *SETTINGS, "-d", "cuda:0"), 3, "cuda:0"),
         (("nosuch", *SETTINGS), 2, "no suite 'nosuch'"),
@@ -246,6 +247,8 @@ def test_selftest_demands_no_alarm_for_nothing_and_one_for_twice_the_tolerance(
     none, twice = json.loads(capfd.readouterr().out)
     assert (none["outcome"], none["holds"]) == ("pass", True)
     assert (twice["outcome"], twice["holds"], twice["injected_as_measured"]) == ("regressed", True, 0.1)
+    assert (none["injected_as_run"], none["estimate"]) == (None, pytest.approx(0, abs=1e-9))
+    assert (twice["injected_as_run"], twice["estimate"]) == (pytest.approx(0.1), pytest.approx(0.1))
     assert len(list((tmp_path / "records").glob("*.json"))) == 2
     monkeypatch.setenv("FAKE_SHARE", "0")
     assert command(*arguments) == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from cnnbench.cli.calibrate import make_curve
 from cnnbench.cli.main import run_cli
 from cnnbench.regression import check_record
+from cnnbench.regression.blocks import median_ratio
 from cnnbench.regression.noise_profile import NoiseProfile, profile_recording
 from cnnbench.report import chart_images
 
@@ -80,11 +83,26 @@ def test_a_committed_picture_shows_a_committed_recording(path: Path) -> None:
     """The data it carries are those of one of them, at the tolerance that was recorded."""
     records = map(check_record.load_record, BLOCKS)
     digests = {
-        chart_images.data_digest(make_curve(profile_recording(record.header, record.blocks, 30))): name
+        chart_images.data_digest(
+            make_curve(profile_recording(record.header, record.blocks, 30), record.header.plan)
+        ): name
         for name, record in zip(BLOCKS, records, strict=True)
     }
     content = path.read_bytes() if path.suffix == ".png" else path.read_text(encoding="utf-8")
     assert chart_images.stored_digest(content) in digests
+
+
+def test_an_injected_share_differs_between_the_states_of_a_machine_as_the_page_says() -> None:
+    """The same amount in every block of the selftest with 10 %: by the step of base, below 22 ms or above 25."""
+    record = check_record.load_record(RESULTS / "amd-epyc-74ec4b79" / "checks" / "selftest-tau5-10.json")
+    fast, slow = [], []
+    for block in record.blocks:
+        ratio = math.expm1(median_ratio(block.base[0], block.head[0], record.header.mode))
+        (fast if statistics.median(block.base[0].turn_seconds) < 0.022 else slow).append(ratio)
+    assert (len(fast), len(slow)) == (20, 3)
+    assert 0.08 < statistics.median(fast) < 0.09
+    assert sum(0.08 <= ratio <= 0.095 for ratio in fast) > len(fast) / 2
+    assert round(max(slow), 3) == 0.063
 
 
 def rounded(value: Any) -> Any:

@@ -14,12 +14,12 @@ from cnnbench import workloads
 from cnnbench.data import Dataset, load
 from cnnbench.engine import paired_worker
 from cnnbench.engine.batches import TrainingSetup
-from cnnbench.engine.paired_job import calibrate_injection, count_work, first_losses, make_injected_work
+from cnnbench.engine.paired_job import InjectedWork, calibrate_injection, count_work, first_losses, make_injected_work
 from cnnbench.engine.paired_worker import classify_failure, control_loop, serve
 from cnnbench.engine.timing import time_paired_turn
 from cnnbench.engine.training import GemmStep, Training
 from cnnbench.errors import DivergedError, UnsupportedError, WorkloadError
-from cnnbench.paired_protocol import Setup, WorkerRequest, WorkerResponse
+from cnnbench.paired_protocol import JobRun, Setup, WorkerRequest, WorkerResponse
 from cnnbench.runner.arm_process import MODULE
 from cnnbench.schema import Job
 
@@ -201,6 +201,33 @@ def test_the_amount_is_found_that_makes_a_step_longer_by_the_share(monkeypatch: 
     monkeypatch.setattr(products, "repeat", lambda amount: advance(9e5))
     with pytest.raises(WorkloadError, match="nearest found takes 90"):
         calibrate_injection(products, lambda: None, 0.10, lambda: now[0])
+
+
+def test_injected_work_is_timed_by_itself_in_the_steps_that_are_compared() -> None:
+    """On a clock that only the work moves: 2 ms each time, whatever surrounds it."""
+    now = [0]
+
+    def advance() -> None:
+        now[0] += 2_000_000
+
+    extra = InjectedWork(advance, lambda: None, lambda: now[0])
+    for _ in range(3):
+        extra.run()
+        now[0] += 7
+    assert extra.seconds == [0.002] * 3
+
+
+def test_the_share_that_was_injected_is_that_of_the_rest_of_the_same_step() -> None:
+    """2 of 22 ms are 10 % of the other 20, also where the machine is half as fast; one stalled step moves no median."""
+    done = count_work(CNN, training(), 1, None, 0)
+    run = JobRun(
+        step_seconds=((0.022, 0.044), (0.022, 0.9)),
+        control_seconds=(0.001, 0.001),
+        work=done,
+        injected_seconds=((0.002, 0.004), (0.002, 0.004)),
+    )
+    assert run.injected_share == pytest.approx(0.1)
+    assert run.model_copy(update={"injected_seconds": None}).injected_share is None
 
 
 def test_what_goes_wrong_in_a_worker_is_typed() -> None:

@@ -153,6 +153,8 @@ def _list_properties(finding: SeriesFinding, verdict: Verdict, meta: VerdictCont
         "ratio": finding.estimate,
         "ratio_low": finding.low,
         "ratio_high": finding.high,
+        "ratio_mean": None if finding.mean is None else finding.mean.estimate,
+        "ratio_mean_high": None if finding.mean is None else finding.mean.high,
         "ratio_detectable": finding.detectable,
         "ratio_control": meta.controls.get(finding.series.job),
     }

@@ -7,6 +7,7 @@ injected into head.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -38,7 +39,7 @@ from cnnbench.files import save_file
 from cnnbench.paired_protocol import Arm, PairRecord
 from cnnbench.regression import arms, check_record, noise_profile, sequential
 from cnnbench.regression.blocks import compute_differences
-from cnnbench.regression.design import make_check_plan
+from cnnbench.regression.design import CheckPlan, make_check_plan
 from cnnbench.report.charts.check import draw_detectable_effect
 from cnnbench.report.model import Chart
 from cnnbench.runner import arm_process, paired
@@ -61,7 +62,7 @@ def run_calibration(context: click.Context, options: OptionValues) -> None:
     if profile_at is not None:
         save_file(profile_at, f"{document}\n", make_folder=True)
     if plot is not None:
-        save_file(plot, draw_chart(make_curve(profile), plot.suffix))
+        save_file(plot, draw_chart(make_curve(profile, header.plan), plot.suffix))
     click.echo(document if options["as_json"] else "\n".join(format_profile(profile)))
     for name, path in (("profile", profile_at), ("blocks", blocks_at), ("picture", plot)):
         if path is not None:
@@ -124,11 +125,9 @@ def _measure_recording(context: click.Context, options: OptionValues) -> tuple[P
     return path, recording
 
 
-def make_curve(profile: noise_profile.NoiseProfile) -> Chart:
-    """Draw the slowdown that a check at the profile's tolerance finds over the spread of d, with the profile's jobs."""
-    return draw_detectable_effect(
-        {name: noise.spread for name, noise in profile.jobs.items()}, make_check_plan(profile.tolerance)
-    )
+def make_curve(profile: noise_profile.NoiseProfile, plan: CheckPlan) -> Chart:
+    """Draw the slowdown that a check by the recording's plan finds over the spread of d, with the profile's jobs."""
+    return draw_detectable_effect({name: noise.spread for name, noise in profile.jobs.items()}, plan)
 
 
 def format_profile(profile: noise_profile.NoiseProfile) -> list[str]:
@@ -208,6 +207,7 @@ def _describe_ending(record: check_record.CheckRecord, share: float, measured: f
         for block in record.blocks
         if block.failure is None and block.stage == "screening" and block.number not in ending.dropped
     ]
+    as_run = [known for block in counted for run in block.head.values() if (known := run.injected_share) is not None]
     spread = None  # sigma_d of the noisiest job over the blocks of the first stage
     if len(counted) >= 2:
         found = compute_differences(header, counted, tuple(sorted(header.jobs)))
@@ -215,6 +215,8 @@ def _describe_ending(record: check_record.CheckRecord, share: float, measured: f
     return {
         "injected": share,
         "injected_as_measured": measured,
+        "injected_as_run": statistics.median(as_run) if as_run else None,
+        "estimate": _find_estimate(ending),
         "tolerance": header.plan.tolerance,
         "expected": expected,
         "outcome": ending.outcome,
@@ -228,18 +230,27 @@ def _describe_ending(record: check_record.CheckRecord, share: float, measured: f
     }
 
 
+def _find_estimate(ending: check_record.CheckEnding) -> float | None:
+    """Find the estimated slowdown of the slowest gated job, as a fraction; None without a verdict."""
+    findings = [] if ending.verdict is None else ending.verdict["findings"]
+    return max((math.expm1(each["estimate"]) for each in findings if each["series"]["gated"]), default=None)
+
+
 def _format_table(tested: Sequence[Mapping[str, Any]]) -> list[str]:
     """Format the checks as a Markdown table, with their verdicts in words below it."""
     rows = [
-        "| injected | tolerance | expected | outcome | holds | sigma_d | blocks | minutes |",
-        "| ---: | ---: | --- | --- | --- | ---: | ---: | ---: |",
+        "| injected | as run | estimate | tolerance | expected | outcome | holds | sigma_d | blocks | minutes |",
+        "| ---: | ---: | ---: | ---: | --- | --- | --- | ---: | ---: | ---: |",
     ]
     words = []
     for values in tested:
-        spread = "n/a" if values["sigma_d"] is None else f"{100 * values['sigma_d']:.2f} %"
+        as_run, estimate, spread = (
+            "n/a" if values[name] is None else f"{100 * values[name]:.{digits}f} %"
+            for name, digits in (("injected_as_run", 1), ("estimate", 1), ("sigma_d", 2))
+        )
         share = f"{100 * values['injected']:g} %"
         rows.append(
-            f"| {share} | {100 * values['tolerance']:g} % | {values['expected']} | {values['outcome']} "
+            f"| {share} | {as_run} | {estimate} | {100 * values['tolerance']:g} % | {values['expected']} | {values['outcome']} "
             f"| {'yes' if values['holds'] else 'NO'} | {spread} | {values['blocks']} | {values['minutes']:.1f} |"
         )
         first, *more = values["lines"] or (values["problem"] or "no reason given",)

@@ -29,7 +29,7 @@ from cnnbench.errors import ExitCode, UsageError
 
 DEFAULT_SUITE = "regression"
 CALIBRATION_ONLY = ("blocks", "expires", "settings", "plot", "recorded", "resume")
-INJECTION_ONLY = ("max_blocks", "profile", "no_profile")
+INJECTION_ONLY = ("max_blocks", "min_blocks", "profile", "no_profile")
 """Options of `check calibrate` that make no sense with --inject, and that need it."""
 MIN_PERCENT = 0.2
 MAX_INJECTED_SHARE = 2.0
@@ -95,7 +95,12 @@ _surface_options = combine_options(
     make_flag("--github", "Annotations on standard output, the table in the job's summary."),
 )
 """Where a verdict is written besides the terminal."""
-_max_blocks_option = make_option("--max-blocks", "Pairs in the first stage at most.  [default: 16]", COUNT)
+_blocks_options = combine_options(
+    make_option("--max-blocks", "Pairs in the first stage at most.  [default: 16]", COUNT),
+    make_option(
+        "--min-blocks", "Pairs that a PASS needs: more of them miss a rare slowdown less often.  [default: 6]", COUNT
+    ),
+)
 _profile_options = combine_options(
     make_option("--profile", "The noise profile to use.", FILE),
     make_flag("--no-profile", "Use no noise profile."),
@@ -117,7 +122,7 @@ _profile_options = combine_options(
     metavar="PERCENT",
     check=_parse_tolerance,
 )
-@_max_blocks_option
+@_blocks_options
 @make_option("--max-minutes", "Stop at the first look after these.", click.FloatRange(min=0, min_open=True))
 @make_option("--inconclusive", "Exit 4 or 0 if nothing is decided.  [default: fail]", click.Choice(["fail", "warn"]))
 @make_option("--metric", "Which step time decides.", click.Choice(["median", "mean"]), default="median")
@@ -194,7 +199,7 @@ def replay(context: click.Context, /, record: Path, **options: Any) -> None:
     metavar="FILE-blocks.json",
 )
 @make_flag("--resume", "Continue the interrupted calibration.")
-@_max_blocks_option
+@_blocks_options
 @_profile_options
 @json_option("Print JSON.")
 @click.pass_context

@@ -72,7 +72,7 @@ class CheckDisplay:
     def announce(self, header: CheckHeader, lines: Sequence[str]) -> None:
         """Print what is compared, where and how, before it begins."""
         how = "taking turns" if header.mode == "turns" else "one after the other"
-        looks = ", ".join(str(blocks) for blocks, _ in header.plan.looks)
+        looks = ", ".join(str(blocks) for blocks, *_ in header.plan.looks)
         base, head = (
             f"{side.label}; torch {side.software.torch}, Python {side.software.python}"
             for side in (header.base, header.head)
@@ -244,7 +244,7 @@ def choose_plan(setup: CheckSetup) -> tuple[CheckPlan, NoiseProfile | None, str]
                 "--tolerance auto needs a noise profile of this machine; run `cnnbench check calibrate`, or write a percentage"
             )
         tolerance = profile.recommended_tolerance
-    return make_check_plan(tolerance, setup.options["max_blocks"]), profile, note
+    return make_check_plan(tolerance, setup.options["max_blocks"], setup.options["min_blocks"]), profile, note
 
 
 def _find_noise_profile(setup: CheckSetup) -> tuple[NoiseProfile | None, str]:

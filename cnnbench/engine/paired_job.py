@@ -30,6 +30,23 @@ from cnnbench.schema import Job
 FIRST_LOSSES = 5
 
 
+class InjectedWork:
+    """Work that each step runs once more, timed by itself: so its share is known in the same steps as the estimate."""
+
+    def __init__(
+        self, work: Callable[[], None], synchronize: Callable[[], None], clock: NanosecondClock = time.perf_counter_ns
+    ) -> None:
+        self.work, self._synchronize, self._clock = work, synchronize, clock
+        self.seconds: list[float] = []
+
+    def run(self) -> None:
+        """Run the work and keep its seconds."""
+        start = self._clock()
+        self.work()
+        self._synchronize()
+        self.seconds.append(round((self._clock() - start) * 1e-9, 9))
+
+
 class PairedJob:
     """The job being measured in this process, from its build to the report of its work."""
 
@@ -38,7 +55,10 @@ class PairedJob:
         self._attached, self._timed = set_up(job, setup.data_dir)
         self._first_losses = first_losses(self._timed)
         amount = setup.again.get(number, 0.0)
-        step, injected = self._timed.step, make_injected_work(self._timed, amount)
+        self._injected = InjectedWork(make_injected_work(self._timed, amount), self._attached.synchronize)
+        # queued work is not synchronised between the step and what is injected, which would change both
+        self._times_injected = amount > 0 and self._attached.kind == "cpu"
+        step, injected = self._timed.step, self._injected.run if self._times_injected else self._injected.work
 
         def both() -> None:
             step()
@@ -54,12 +74,14 @@ class PairedJob:
         self._gc_disabled.enter_context(disable_gc())
         self._faults_before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-    def turn(self, steps: int) -> tuple[float, ...]:
-        """Take a turn; seconds of each step, or their mean where steps are queued."""
+    def turn(self, steps: int) -> tuple[tuple[float, ...], tuple[float, ...] | None]:
+        """Take a turn; seconds of each step, or their mean where steps are queued, and of the work injected in them."""
+        self._injected.seconds.clear()
         each = self._attached.kind == "cpu"
         seconds = time_paired_turn(self._step, self._attached.synchronize, steps, each_step=each, many=self._many)
         self._steps += steps
-        return seconds
+        # the first step of a turn is not kept
+        return seconds, tuple(self._injected.seconds[1:]) if self._times_injected else None
 
     def calibrate_injection(self, slowdown: float) -> Injection:
         """Find how much of the step must run again to make it longer by `slowdown`."""

@@ -66,7 +66,8 @@ def serve(lines: Iterator[bytes], answer: Callable[[WorkerResponse], None]) -> N
         elif paired_job is None:
             raise WorkloadError(f"{request.do} was asked for before a job was built")
         elif request.do == "turn":
-            turn = Turn(step_seconds=paired_job.turn(request.steps), control_seconds=control_loop())
+            seconds, injected = paired_job.turn(request.steps)
+            turn = Turn(step_seconds=seconds, control_seconds=control_loop(), injected_seconds=injected)
             answer(WorkerResponse(turn=turn))
         elif request.do == "share":
             answer(WorkerResponse(share=paired_job.calibrate_injection(request.share)))

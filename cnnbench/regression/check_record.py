@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from cnnbench.errors import LedgerError
 from cnnbench.files import explain_refusal, save_file
@@ -60,7 +60,9 @@ class CheckHeader(Frozen):
     """Everything decided before the first block."""
 
     kind: Literal["check"] = "check"
-    record_version: int = 1  # changes of the record's shape. 1: first published
+    record_version: int = (
+        2  # changes of the record's shape or of the decision. 1: first published. 2: a test on the mean
+    )
     check_id: str
     created_at: str
     cnnbench: str
@@ -95,6 +97,14 @@ class CheckHeader(Frozen):
     again: dict[Arm, dict[int, float]] = Field(default_factory=dict)
     """work injected on purpose (selftest)"""
     purpose: Literal["check", "calibrate", "selftest"] = "check"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_its_rules(cls, values: Any) -> Any:
+        """Decide a record of version 1, whose plan has no test on the mean, by the rules it was made by."""
+        if isinstance(values, dict) and values.get("record_version") == 1 and isinstance(values.get("plan"), dict):
+            return {**values, "plan": {"confirm_mean_alpha": None, "mean_passes": False, **values["plan"]}}
+        return values
 
 
 class CheckEnding(Frozen):

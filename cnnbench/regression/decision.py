@@ -13,16 +13,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from statistics import NormalDist
 
 import numpy as np
 
 from cnnbench.errors import ExitCode
-from cnnbench.regression import signed_rank
+from cnnbench.regression import sign_flip, signed_rank
 from cnnbench.regression.design import CheckPlan, Look, compute_detectable_effect, confirm_slowdown, evaluate_look
 
 GEOMETRIC_MEAN = "geometric mean"
 """The job name of the series of mean d over all gated jobs: a small slowdown of every job shows there first."""
 STEP_METRIC = "median step"
+MAX_BLOCKS_NEEDED = 1000
+"""Five hours at 20 seconds per block; nobody measures more to decide one check."""
 
 
 class Decision(StrEnum):
@@ -61,13 +64,28 @@ class Confirmation:
 
 
 @dataclass(frozen=True)
+class MeanFinding:
+    """The mean of one series' d with the 95 % interval of the sign-flip test, as log ratios."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+    tail: bool
+    """Whether a tail of slow blocks alone keeps the series from passing."""
+    blocks_needed: int | None
+    """The blocks that would tell in most checks on which side of the tolerance the mean is, if the tail stays as it is;
+    None without a tail, or if `MAX_BLOCKS_NEEDED` would not do.
+    """
+
+
+@dataclass(frozen=True)
 class SeriesFinding:
     """One series at the look that ended the screening; estimate, bounds and `detectable` are log ratios, head over
     base.
 
-    The interval is the two-sided 95 % one, so `high` is the bound that decides a PASS. `detectable` is the minimum
-    detectable effect (`plan.detectable`) for the standard deviation of these d's, which six blocks estimate to about 30
-    %.
+    The interval is the two-sided 95 % one, so `high` and that of `mean` are the bounds that decide a PASS. `detectable`
+    is the minimum detectable effect (`compute_detectable_effect`) for the standard deviation of these d's, which six
+    blocks estimate to about 30 %.
     """
 
     series: MetricSeries
@@ -81,6 +99,8 @@ class SeriesFinding:
     suspect: bool
     decision: Decision
     confirmation: Confirmation | None = None
+    mean: MeanFinding | None = None
+    """None for a plan that does not look at the mean."""
 
 
 @dataclass(frozen=True)
@@ -159,10 +179,11 @@ def geometric_means(observations: Observations) -> dict[MetricSeries, Sequence[f
 
 
 def _screen(observations: Observations, plan: CheckPlan) -> Verdict | Continue:
-    findings: tuple[SeriesFinding, ...] = ()
     for look in plan.looks:
         if look.blocks > min(map(len, observations.values())):
             return Continue(look.blocks)
+        if look != plan.looks[-1] and not _is_decisive(observations, look, plan):
+            continue
         findings = tuple(_examine(series, d, look, plan) for series, d in observations.items())
         gated = [finding for finding in findings if finding.series.gated]
         if suspects := {finding.series for finding in gated if finding.suspect}:
@@ -176,6 +197,13 @@ def _screen(observations: Observations, plan: CheckPlan) -> Verdict | Continue:
             decision = Decision.IMPROVED if Decision.IMPROVED in decisions else Decision.PASS
             return Verdict(decision, findings, look.blocks, plan)
     return Verdict(Decision.INCONCLUSIVE, findings, plan.max_blocks, plan)
+
+
+def _is_decisive(observations: Observations, look: Look, plan: CheckPlan) -> bool:
+    """Tell whether this look ends the screening, without the findings, which cost more than all flags."""
+    gated = [np.asarray(d[: look.blocks], dtype=np.float64) for series, d in observations.items() if series.gated]
+    flags = evaluate_look(np.stack(gated), look, plan)
+    return bool(flags.passes.all() or flags.suspects.any())
 
 
 def _confirm(observations: Observations, plan: CheckPlan, suspicion: Continue) -> Verdict | Continue:
@@ -209,4 +237,18 @@ def _examine(series: MetricSeries, observed: Sequence[float], look: Look, plan: 
         bool(flags.suspects),
         # improved series pass too
         Decision.IMPROVED if flags.improves else Decision.PASS if flags.passes else Decision.INCONCLUSIVE,
+        mean=_examine_mean(log_ratios, bool(flags.tails), plan) if plan.mean_passes else None,
     )
+
+
+def _examine_mean(log_ratios: signed_rank.Float64Array, tail: bool, plan: CheckPlan) -> MeanFinding:
+    estimate = math.fsum(log_ratios) / len(log_ratios)
+    low, high = sign_flip.mean_bounds(log_ratios, plan.pass_alpha)
+    needed = None
+    if tail and estimate != plan.log_tolerance:
+        # the sample size of a one-sided test of a normal mean
+        deviates = NormalDist().inv_cdf(1 - plan.pass_alpha) + NormalDist().inv_cdf(plan.power)
+        distance = abs(plan.log_tolerance - estimate) / float(np.std(log_ratios, ddof=1))
+        blocks = (deviates / distance) ** 2
+        needed = max(math.ceil(blocks), plan.max_blocks + 1) if blocks <= MAX_BLOCKS_NEEDED else None
+    return MeanFinding(estimate, low, high, tail, needed)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -25,12 +26,10 @@ from cnnbench.paired_protocol import PairRecord, Schedule
 from cnnbench.regression.blocks import LOSS_TOLERANCE, compute_round_ratios, control_ratio, mean_ratio, median_ratio
 from cnnbench.regression.check_record import CheckEnding, CheckHeader, CheckRecord
 from cnnbench.regression.design import (
-    LOOKS,
     CheckPlan,
     append_mean,
     compute_detectable_effect,
     confirm_slowdown,
-    make_check_plan,
     screen_checks,
 )
 from cnnbench.regression.sequential import sort_blocks
@@ -204,8 +203,8 @@ def profile_recording(header: CheckHeader, blocks: Sequence[PairRecord], holds_d
         recommended_rounds=_recommend_rounds(list(jobs.values()), plan),
         detectable=tuple(
             DetectableEffect(blocks=look.blocks, effect=effect and math.expm1(effect))
-            for look in LOOKS[1:]
-            for effect in [compute_detectable_effect(worst, make_check_plan(plan.tolerance, look.blocks))]
+            for place, look in enumerate(plan.looks[1:], start=2)
+            for effect in [compute_detectable_effect(worst, replace(plan, looks=plan.looks[:place]))]
         ),
         replayed=tuple(_replay_checks(table, plan, effect, header.seed) for effect in (0.0, 2 * plan.tolerance)),
     )

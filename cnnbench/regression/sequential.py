@@ -11,16 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from cnnbench import units
 from cnnbench.errors import ComparisonError, ExitCode, LedgerError, UnfitError, WorkerError
 from cnnbench.paired_protocol import PairRecord, PhaseName
 from cnnbench.regression.blocks import compute_differences, control_ratios_by_job, explain_drop, require_equal_work
 from cnnbench.regression.check_record import CheckEnding, CheckHeader, CheckRecord
-from cnnbench.regression.decision import Continue, Decision, Verdict, decide
+from cnnbench.regression.decision import Continue, Decision, SeriesFinding, Verdict, decide
 from cnnbench.regression.design import CheckPlan
 from cnnbench.regression.signed_rank import hodges_lehmann
-from cnnbench.regression.verdict_text import format_verdict
+from cnnbench.regression.verdict_text import explain_unseen, format_verdict
 from cnnbench.store import Writer
 
 MAX_FAILED_BLOCKS = 3
@@ -187,7 +188,7 @@ def conclude(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
         )
     controls = {name: hodges_lehmann(ratios) for name, ratios in control_ratios_by_job(header, blocks).items()}
     forgiven = verdict.decision == Decision.INCONCLUSIVE and header.on_inconclusive == "warn"
-    notes = _list_notes(header, judged, verdict.blocks, forgiven)
+    notes = _list_notes(header, judged, verdict, forgiven)
     ending = CheckEnding(
         outcome=verdict.decision.value,
         exit_code=ExitCode.DONE if forgiven else verdict.exit_code,
@@ -196,17 +197,22 @@ def conclude(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
         verdict={
             "decision": str(verdict.decision),
             "blocks": verdict.blocks,
-            "findings": list(map(asdict, verdict.findings)),
+            "findings": list(map(_to_values, verdict.findings)),
         },
         dropped=judged.dropped,
     )
     return CheckRecord(header=header, blocks=tuple(blocks), ending=ending)
 
 
-def _list_notes(header: CheckHeader, judged: CheckProgress, screened: int, forgiven: bool) -> tuple[str, ...]:
+def _to_values(finding: SeriesFinding) -> dict[str, Any]:
+    """Convert a finding to plain values; a record of version 1 has no word of the mean."""
+    return {name: value for name, value in asdict(finding).items() if name != "mean" or value is not None}
+
+
+def _list_notes(header: CheckHeader, judged: CheckProgress, verdict: Verdict, forgiven: bool) -> tuple[str, ...]:
     notes = []
     if judged.out_of_time:
-        notes.append(f"stopped at the look after {screened} blocks: {header.max_minutes:g} minutes were used up")
+        notes.append(f"stopped at the look after {verdict.blocks} blocks: {header.max_minutes:g} minutes were used up")
     if judged.dropped:
         last = list(judged.dropped.values())[-1]
         notes.append(f"{len(judged.dropped)} blocks were dropped by the rule declared before; the last: {last}")
@@ -218,4 +224,6 @@ def _list_notes(header: CheckHeader, judged: CheckProgress, screened: int, forgi
         notes.append(f"advisory: {header.advisory}")
     if forgiven:
         notes.append("inconclusive is a warning here, not a failure")
+    if header.plan.mean_passes and verdict.decision in (Decision.PASS, Decision.IMPROVED):
+        notes.append(explain_unseen(verdict.blocks))
     return tuple(notes)

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Float64Array = NDArray[np.float64]
 IndexArray = NDArray[np.intp]
+BoolArray = NDArray[np.bool_]
 MAX_DIFFERENCES = 32
 """The most blocks possible: 2^32 sign vectors are counted exactly, and the plan stops at 16."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cnnbench import units
-from cnnbench.regression.decision import GEOMETRIC_MEAN, Decision, SeriesFinding, Verdict
+from cnnbench.regression.decision import GEOMETRIC_MEAN, MAX_BLOCKS_NEEDED, Decision, SeriesFinding, Verdict
 from cnnbench.regression.design import CheckPlan
 
 HEADINGS = {
@@ -22,6 +22,8 @@ HEADINGS = {
     Decision.INCONCLUSIVE: "INCONCLUSIVE: neither passed nor regressed; not to be read as no change",
 }
 
+RARE_SHARE = 0.2
+"""The share of slow processes for which `explain_unseen` counts the checks that miss them."""
 NOTHING_TO_SAY = "–"
 """The cell where nothing applies; an unknown value is n/a."""
 
@@ -86,6 +88,8 @@ def format_finding(finding: SeriesFinding, plan: CheckPlan, control: float | Non
         parts.append(f"{'confirmed' if fresh.holds else 'not confirmed:'} {fresh.slower} of {fresh.blocks}")
     elif finding.decision == Decision.INCONCLUSIVE:
         parts.append("suspect" if finding.suspect else f"undecided after {finding.blocks} blocks")
+        if is_tail(finding):
+            parts.append(_explain_tail(finding, plan))
     if finding.decision in (Decision.PASS, Decision.IMPROVED):
         often = f"would be found in {units.percent(plan.power, 0)} of checks"
         blind = f"no slowdown could be found in {plan.max_blocks} blocks"
@@ -93,6 +97,28 @@ def format_finding(finding: SeriesFinding, plan: CheckPlan, control: float | Non
     if control is not None:
         parts.append(f"control {format_change(control)}")
     return f"{format_label(finding)}: {'; '.join(parts)}"
+
+
+def is_tail(finding: SeriesFinding) -> bool:
+    """Tell whether only a tail of slow blocks keeps the series from passing."""
+    undecided = finding.decision == Decision.INCONCLUSIVE and not finding.suspect
+    return undecided and finding.mean is not None and finding.mean.tail
+
+
+def _explain_tail(finding: SeriesFinding, plan: CheckPlan) -> str:
+    known = None if finding.mean is None else finding.mean.blocks_needed
+    needed = f"about {known}" if known else f"more than {MAX_BLOCKS_NEEDED:,}"
+    mean, limit = _format_mean(finding), format_tolerance(plan)
+    return f"a tail of slow pairs: their mean {mean} may be above {limit}, which {needed} pairs would tell"
+
+
+def explain_unseen(blocks: int) -> str:
+    """Explain how often this many pairs have no slow process, if head is slow in a fifth of its processes."""
+    missed, needed = units.percent((1 - RARE_SHARE) ** blocks, 0), math.ceil(math.log(0.05) / math.log(1 - RARE_SHARE))
+    return (
+        f"if head is slow in {units.percent(RARE_SHARE, 0)} of its processes, {blocks} pairs contain none of them in {missed} "
+        f"of checks; {needed} pairs in less than 5 % (--min-blocks)"
+    )
 
 
 def format_change(log_ratio: float) -> str:
@@ -107,10 +133,20 @@ def format_tolerance(plan: CheckPlan) -> str:
 
 def format_estimate(finding: SeriesFinding) -> str:
     """Format the estimate with its 95 % interval: `+9.3 % [7.8, 10.9]`."""
-    if finding.low is None or finding.high is None:
-        return format_change(finding.estimate)
-    low, high = (_signed_percent(bound).removeprefix("+") for bound in (finding.low, finding.high))
-    return f"{format_change(finding.estimate)} [{low}, {high}]"
+    return _format_interval(finding.estimate, finding.low, finding.high)
+
+
+def _format_mean(finding: SeriesFinding) -> str:
+    """Format the mean of the pairs with its 95 % interval, which decides a PASS too."""
+    mean = finding.mean
+    return NOTHING_TO_SAY if mean is None else _format_interval(mean.estimate, mean.low, mean.high)
+
+
+def _format_interval(estimate: float, low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return format_change(estimate)
+    bounds = (_signed_percent(bound).removeprefix("+") for bound in (low, high))
+    return f"{format_change(estimate)} [{', '.join(bounds)}]"
 
 
 def _signed_percent(log_ratio: float) -> str:
@@ -140,6 +176,7 @@ def list_columns(verdict: Verdict, meta: VerdictContext) -> tuple[SeriesColumn, 
         SeriesColumn("series", format_label, number=False),
         SeriesColumn("decision", format_decision, number=False),
         SeriesColumn("slower by, with 95 % interval", format_estimate),
+        *((SeriesColumn("their mean", _format_mean),) if any(each.mean for each in verdict.findings) else ()),
         SeriesColumn(
             f"pairs slower than {format_tolerance(verdict.plan)}", lambda each: f"{each.slower} of {each.blocks}"
         ),
@@ -158,8 +195,12 @@ def format_label(finding: SeriesFinding) -> str:
 
 
 def format_decision(finding: SeriesFinding) -> str:
-    """Format `REGRESSED` or `INCONCLUSIVE, suspect`, if a suspicion was not confirmed or not followed up."""
+    """Format `REGRESSED`, or `INCONCLUSIVE, suspect` if a suspicion was not confirmed or not followed up, or
+    `INCONCLUSIVE, tail`.
+    """
     word = finding.decision.value.upper()
+    if is_tail(finding):
+        return f"{word}, tail"
     return f"{word}, suspect" if finding.suspect and finding.decision == Decision.INCONCLUSIVE else word
 
 
@@ -176,7 +217,7 @@ def list_conditions(verdict: Verdict, meta: VerdictContext) -> tuple[tuple[str, 
         ("suite", meta.suite),
         ("machine", meta.machine_id),
         ("tolerance", format_tolerance(verdict.plan)),
-        ("false alarms", f"at most {bound} of checks of {gated} series, whatever the noise"),
+        ("false alarms", f"at most {bound} of checks of unchanged code with {gated} series, whatever the noise"),
         ("blocks", f"{verdict.blocks} of two fresh processes each{confirmed}; {dropped}"),
         *((f"block {number + 1} dropped", reason) for number, reason in meta.dropped.items()),
         *((f"missing: {job}", reason) for job, reason in meta.missing.items()),

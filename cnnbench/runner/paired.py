@@ -194,4 +194,11 @@ def _measure_turns(
                 step_seconds=tuple(turn.step_seconds for turn in turns[arm]),
                 control_seconds=tuple(turn.control_seconds for turn in turns[arm]),
                 work=process.finish(),
+                injected_seconds=_join_injected(turns[arm]),
             )
+
+
+def _join_injected(turns: Sequence[Turn]) -> tuple[tuple[float, ...], ...] | None:
+    """Join the injected seconds of all turns; None if one did not time them."""
+    timed = [turn.injected_seconds for turn in turns if turn.injected_seconds is not None]
+    return tuple(timed) if timed and len(timed) == len(turns) else None

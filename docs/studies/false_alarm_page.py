@@ -81,8 +81,8 @@ def _conditions(study: FalseAlarmStudy) -> str:
     return (
         f"{study.checks:,} simulated checks in each cell of ours, {SUITE_JOBS} times as many comparisons in each of the "
         f"others for one job; seed {study.seed}; tolerance {units.percent(study.plan.tolerance, 0)}. By the exact levels "
-        f"of its tests ours alarms in at most {bound} of checks of {series} series (six jobs and their geometric mean), "
-        "whatever the noise. Nothing here is measured on a machine but the traces, where there are any."
+        f"of its tests ours alarms in at most {bound} of checks of unchanged code with {series} series (six jobs and their "
+        "geometric mean), whatever the noise. Nothing here is measured on a machine but the traces, where there are any."
     )
 
 
