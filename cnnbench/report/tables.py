@@ -390,6 +390,7 @@ def build_tables(
     compared = published_rows or any(row.speedup_over_published for row in training)
     hidden = {
         "" if any(row.pretraining_seconds for row in training) else "pretraining",
+        "" if any("r_squared" in row.values for row in training) else "r_squared",
         "" if comparison.published_cpu and compared else "versus",
     }
     intervals = {units.count(row.job.evaluate_every) for row in _select_to_target(rows)}
