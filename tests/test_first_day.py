@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
+from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
 import pytest
 import torch
+from audit_builders import Made
+from builders import header, ledger, record
 
 from cnnbench import data, workloads
+from cnnbench.analysis import doubts
 from cnnbench.data import points
 from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.training import Training
 from cnnbench.errors import WorkloadError
 from cnnbench.plan.suite import find_suite, load_suite
-from cnnbench.schema import Fit, Job
+from cnnbench.schema import Fit, Job, Record
 from cnnbench.workloads import torch_counts
 
 CPU = torch.device("cpu")
@@ -151,3 +157,53 @@ def test_the_suites_jobs_train_long_enough_for_their_bands() -> None:
         (band,) = workloads.get(str(cell["workload"])).bands
         assert band.holds_for(steps, int(cell["batch_size"] or 0), str(cell["order"]))
         assert cell["data"] == "points"
+
+
+def fitted(errors: tuple[float, ...]) -> list[Record]:
+    """Processes of `linear-regression`, one per mean squared error, their targets of variance 1."""
+    asked = Job(
+        workload="linear-regression", workload_version=1, optimizer="sgd", init="normal-0.01", data="points",
+        split="train-55000", batch_size=55_000, threads=8,
+    )  # fmt: skip
+    made = []
+    for number, error in enumerate(errors):
+        each = asked.model_copy(update={"round": number, "seed": number})
+        fit = Fit(after_steps=150, examples=10_000, mean_squared_error=error, target_variance=1.0)
+        made.append(record(each, index=number, parameters=2, fit=fit, test=None, accuracy_data=None))
+    return made
+
+
+def test_a_page_prints_the_mean_r_squared_and_the_audit_derives_it_again() -> None:
+    """1 - (0.04 + 0.05 + 0.06) / 3 = 95.00 %, half-width t(2) x 0.01 / sqrt(3) = 2.48 points."""
+    made = Made(outputs=["page.md", "page.html"], ledgers=[ledger(fitted((0.04, 0.05, 0.06)))])
+    text = made.text("page.md")
+    assert "95.00 %" in text
+    assert "92.52–97.48 %" in text
+    assert made.findings() == []
+    changed = made.text("page.md").replace("95.00 %", "95.10 %")
+    assert made.findings({"page.md": changed}) != []
+
+
+def test_a_fit_outside_the_band_is_doubted() -> None:
+    """95 % is in the band of 94.5 to 95.4 %, 90 % is below it."""
+    inside, below = fitted((0.05, 0.10))
+
+    def codes(one: Record) -> set[str]:
+        return {each.code for each in doubts.find_record_doubts(header([one]), one)}
+
+    assert codes(below) - codes(inside) == {"low-accuracy"}
+
+
+@pytest.mark.slow("real workers")
+def test_the_suite_runs_and_show_report_and_audit_agree(tmp_path: Path) -> None:
+    def run(*arguments: object) -> str:
+        command = [sys.executable, "-m", "cnnbench", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    results, page = tmp_path / "results", tmp_path / "page.html"
+    run("run", "first-day", "--repeats", 1, "--results", results)
+    assert "R²" in run("show", results, "--all")
+    run("report", results, "-o", page)
+    run("audit", results, page)
