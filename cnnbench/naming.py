@@ -19,7 +19,7 @@ from cnnbench.schema.job import AXES, AxisGroup, plain_values
 from cnnbench.workloads.recipes import RECIPES
 
 _NOISE = re.compile(r"\((?:R|TM|C)\)|\b\d+-Core\b|\bProcessor\b|\bCPU @ [\d.]+ ?GHz", re.IGNORECASE)
-_DATA = {"mnist": "MNIST", "synthetic": "SYNTHETIC digits", "random": "random data"}
+_DATA = {"mnist": "MNIST", "synthetic": "SYNTHETIC digits", "random": "random data", "points": "points"}
 _WORK: tuple[AxisGroup, ...] = ("work", "compute", "network", "data", "clock", "ranks")
 """All groups of a job's fields except where it runs and which repeat it is."""
 _BLOCKS = ("warmup_steps", "block_steps", "blocks")

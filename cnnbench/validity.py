@@ -100,6 +100,11 @@ def _check_identities(job: Job, trial: Trial, process_seconds: float) -> list[st
             whole is not None and parts > whole * CLOCK_TOLERANCE,
             f"{names} add up to {parts:.3f} s, the job clock measured {clock:.3f} s",
         ),
+        (
+            trial.fit is not None
+            and not (0 <= trial.fit.mean_squared_error < math.inf and 0 < trial.fit.target_variance < math.inf),
+            "the mean squared error of the fit, or the variance of its targets, cannot be",
+        ),
         (clock > lived, f"the job clock measured {clock:.3f} s, the process lived {process_seconds:.3f} s"),
         *(
             (

@@ -235,12 +235,18 @@ def precision_not_seen(case: Case) -> Iterator[Doubt]:
 
 
 def outside_band(case: Case) -> Iterator[Doubt]:
-    """Doubt an accuracy outside the band of the recipe's seeds, below or above."""
-    test = case.trial.test
-    if test is None or case.job.data != "mnist" or case.job.workload not in workloads.names() or not test.images:
+    """Doubt an accuracy, or a regression's R², outside the band of the recipe's seeds, below or above."""
+    test, fit = case.trial.test, case.trial.fit
+    if case.job.data not in ("mnist", "points") or case.job.workload not in workloads.names():
         return
-    share, band = test.correct / test.images, find_band(case.job, test.after_steps)
-    got = f"accuracy {units.percent(share)} after {test.after_steps:,} steps"
+    if test is not None and test.images:
+        name, share, after = "accuracy", test.correct / test.images, test.after_steps
+    elif fit is not None and fit.target_variance:
+        name, share, after = "R²", fit.r_squared, fit.after_steps
+    else:
+        return
+    band = find_band(case.job, after)
+    got = f"{name} {units.percent(share)} after {after:,} steps"
     if band is not None and share < band.low:
         remedy = "Check optimiser and initialisation: speed without learning is worth nothing."
         yield Doubt("low-accuracy", f"{got}, {units.percent(band.low)} or more is expected", remedy)

@@ -17,7 +17,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from cnnbench import naming, units, workloads
 from cnnbench.analysis.rows import FloorKind, NamedCount, NamedValue, Row, follow, has_energy
-from cnnbench.analysis.stats import Estimate, MedianEstimate, geometric, two_stage_mean
+from cnnbench.analysis.stats import Estimate, MedianEstimate, estimate_mean, geometric, two_stage_mean
 from cnnbench.errors import WorkloadError
 from cnnbench.plain_text import plain
 from cnnbench.schema import PACKAGE_COUNTER, TUNED_RUNG, Energy, Job, Trial
@@ -637,6 +637,20 @@ METRICS = (
         gap="test accuracy",
         formula="test.correct / test.images; mean over processes",
         reads="test",
+    ),
+    Metric(
+        "r_squared",
+        "R²",
+        text=units.percent,
+        tables={"training": 5},
+        of="trial.fit.r_squared",
+        over=estimate_mean,
+        details="interval and n",
+        absent=lambda row: "",
+        formula="1 - fit.mean_squared_error / fit.target_variance; mean over processes",
+        reads="fit",
+        always_explained=False,
+        optional=True,
     ),
     _bytes(
         "device_reserved_bytes",

@@ -243,6 +243,8 @@ def _estimate_accuracy(job: Job, good: Sequence[ProcessMetrics]) -> Accuracy | s
     trials = [each.trial for each in good]
     found = [(each.test, each.accuracy_data) for each in trials if each.test is not None and each.test.images > 0]
     tests, data = [test for test, _ in found], {data for _, data in found}
+    if any(trial.fit for trial in trials):
+        return "a regression has no classes; its R² says how well it fits"
     if not tests:
         return "no final evaluation was asked for" if not job.final_evaluation else "no evaluation was recorded"
     if len(data) > 1 or len({test.images for test in tests}) > 1:

@@ -256,6 +256,8 @@ def _compare_several(names: Sequence[str], results: Path | None) -> Report:
 
 def _how_to_measure(workload: Workload) -> str:
     """`not measured here; run ...`, with the first shipped suite that measures its accuracy."""
+    if workload.loss == "squared-error":
+        return "a regression has no classes; run `cnnbench run first-day` for its R²"
     if workload.dataset == "random":
         return "trained on random images, which nothing can be right about"
     from cnnbench.plan.suite import find_suite, load_suite, suite_names

@@ -21,7 +21,7 @@ from typing import IO, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cnnbench.data import mnist, synthetic
+from cnnbench.data import mnist, points, synthetic
 from cnnbench.data.download import DataUnavailableError, OnDownloadProgress, fetch
 from cnnbench.errors import DataError
 from cnnbench.schema import DataKind, Split
@@ -125,6 +125,7 @@ def resolve(
     return ResolvedData("mnist", cache_dir)
 
 
+Examples = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 VALIDATION_IMAGES = 5_000
 """The first images of the 60,000, which TensorFlow's MNIST reader (`read_data_sets`, `validation_size=5000`) held out
 for validation and the lecture never trained on; the other 55,000 were `mnist.train`."""
@@ -132,16 +133,17 @@ for validation and the lecture never trained on; the other 55,000 were `mnist.tr
 
 @dataclass(frozen=True)
 class Dataset:
-    """Digits as stored, grey values 0 to 255. `source` is a directory, or names the synthetic digits' version.
+    """Digits as stored, grey values 0 to 255, or points. `source` is a directory, or names what was drawn and its version.
 
-    Images are uint8 (n, 28, 28), labels uint8 (n,); n is 55,000 or 60,000 for training by the split, 10,000 for test.
+    Images are uint8 (n, 28, 28), labels uint8 (n,); points are float32 (n, features), their targets float32 (n,). n is
+    55,000 or 60,000 for training by the split, 10,000 for test.
     """
 
     kind: DataKind
-    train_images: npt.NDArray[np.uint8]
-    train_labels: npt.NDArray[np.uint8]
-    test_images: npt.NDArray[np.uint8]
-    test_labels: npt.NDArray[np.uint8]
+    train_images: Examples
+    train_labels: Examples
+    test_images: Examples
+    test_labels: Examples
     source: str
 
 
@@ -151,9 +153,7 @@ def load(kind: DataKind, split: Split, directory: Path | None) -> Dataset:
     Takes 0.4 s for MNIST, 0.9 s for synthetic digits. Raises DataError for a file that is missing or wrong, for MNIST
     without a directory, and for a kind or split that is not one of these.
     """
-    if split not in ("train-55000", "train-60000"):
-        raise DataError(f"split {split!r} is not one of train-55000, train-60000")
-    first = VALIDATION_IMAGES if split == "train-55000" else 0
+    first = _find_first(split)
     if kind == "synthetic":
         images, labels, test_images, test_labels = synthetic.generate()
         source = f"procedural digits, version {synthetic.VERSION}, seed {synthetic.SEED}"
@@ -168,6 +168,21 @@ def load(kind: DataKind, split: Split, directory: Path | None) -> Dataset:
         for name, file, start in zip(ARRAYS, mnist.FILES, (first, first, 0, 0), strict=True)
     }
     return Dataset(kind, **arrays, source=str(directory))
+
+
+def load_points(name: str, split: Split) -> Dataset:
+    """Draw the points of that name; takes 0.1 s. Raises DataError for a split that is not one."""
+    first = _find_first(split)
+    examples, targets, test_examples, test_targets = points.generate(name)
+    source = f"points {name!r}, version {points.VERSION}, seed {points.SEED}"
+    return Dataset("points", examples[first:], targets[first:], test_examples, test_targets, source)
+
+
+def _find_first(split: Split) -> int:
+    """Find the first training example of the split. Raises DataError for another split."""
+    if split not in ("train-55000", "train-60000"):
+        raise DataError(f"split {split!r} is not one of train-55000, train-60000")
+    return VALIDATION_IMAGES if split == "train-55000" else 0
 
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")

@@ -21,7 +21,7 @@ from cnnbench.schema import Job
 from cnnbench.workloads import Workload
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-"""Images `(batch, 1, 28, 28)` float32 in [0, 1] and labels `(batch,)` int64, on the device."""
+"""Images `(batch, 1, 28, 28)` float32 in [0, 1] and labels `(batch,)` int64, on the device; or points and their targets."""
 
 
 DISTINCT_RANDOM_BATCHES = 2
@@ -69,9 +69,14 @@ class BatchSource(Protocol):
 
 
 def to_tensors(images: object, labels: object, device: torch.device) -> Batch:
-    """Convert uint8 `(n, 28, 28)` arrays to float32 `(n, 1, 28, 28)` in [0, 1] and int64 labels on the device."""
-    pixels = torch.as_tensor(images).to(device).unsqueeze(1).to(torch.float32).div_(255.0)
-    return pixels, torch.as_tensor(labels).to(device).to(torch.int64)
+    """Convert uint8 `(n, 28, 28)` arrays to float32 `(n, 1, 28, 28)` in [0, 1] and int64 labels on the device.
+
+    Points and their targets are float32 and stay as they are.
+    """
+    examples, targets = (torch.as_tensor(each).to(device) for each in (images, labels))
+    if examples.is_floating_point():
+        return examples, targets
+    return examples.unsqueeze(1).to(torch.float32).div_(255.0), targets.to(torch.int64)
 
 
 def count_batches(labels: torch.Tensor, batch_size: int) -> int:

@@ -23,7 +23,8 @@ from cnnbench.engine.process import SILENT, ProgressWriter
 from cnnbench.engine.training import GemmStep, Inference, TimedStep, Training
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job, WorkerInput
-from cnnbench.workloads import recipes
+from cnnbench.workloads import Workload, recipes
+from cnnbench.workloads.base import POINT_SETS
 from cnnbench.workloads.torch_counts import count_network
 
 
@@ -75,10 +76,8 @@ def build(
         return products
     progress.phase("data")
     dataset = None
-    if workload.dataset == "mnist":
-        if job.data == "random" or job.split is None:
-            raise WorkloadError(f"{workload.name} trains on mnist or synthetic digits and needs a split")
-        dataset = data.load(job.data, job.split, None if data_dir is None else Path(data_dir))
+    if workload.learns:
+        dataset = _load_dataset(workload, job, data_dir)
     end("data")
     progress.phase("build")
     varied = workload.with_variant(job.pool, job.activation)
@@ -91,6 +90,16 @@ def build(
         attached.synchronize()
         end("compile")
     return network
+
+
+def _load_dataset(workload: Workload, job: Job, data_dir: str | None) -> data.Dataset:
+    drawn = workload.dataset in POINT_SETS
+    if job.split is None or job.data not in (("points",) if drawn else ("mnist", "synthetic")):
+        kinds = "points" if drawn else "mnist or synthetic digits"
+        raise WorkloadError(f"{workload.name} trains on {kinds} and needs a split")
+    if drawn:
+        return data.load_points(workload.dataset, job.split)
+    return data.load(job.data, job.split, None if data_dir is None else Path(data_dir))
 
 
 def _network(setup: TrainingSetup, group: ProcessGroup) -> Training:
@@ -125,7 +134,7 @@ def verify_counts(job: Job, timed: TimedStep) -> dict[str, str]:
     if workloads.is_built_in(job.workload) or not isinstance(timed, Training):
         return {}
     workload = workloads.get(job.workload)
-    counted = count_network(timed.network, workload.input_shape, workload.classes)
+    counted = count_network(timed.network, workload.input_shape, workload.outputs)
     pairs = (
         ("parameters", workload.parameters, counted.parameters, "the network has"),
         ("forward FLOPs per image", workload.flops_forward_per_image, counted.forward, "torch counts"),

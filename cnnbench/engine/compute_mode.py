@@ -14,15 +14,16 @@ from __future__ import annotations
 import contextlib
 import gc
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import conv2d, cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, conv2d, cross_entropy, mse_loss
 
 from cnnbench.errors import UnsupportedError, is_out_of_memory, summarize_error
 from cnnbench.schema import Job, Precision
+from cnnbench.workloads.base import Loss
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """The types in which autocast computes forward passes."""
@@ -43,6 +44,14 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
+LOSSES: Mapping[Loss, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "cross-entropy": cross_entropy,
+    "binary-cross-entropy": lambda outputs, targets: binary_cross_entropy_with_logits(outputs.squeeze(1), targets),
+    "squared-error": lambda outputs, targets: mse_loss(outputs.squeeze(1), targets),
+}
+"""The mean loss of a batch from the network's outputs, by its name."""
+
+
 @contextlib.contextmanager
 def explain_compiler_failure() -> Iterator[None]:
     """Turn every compiler failure except out-of-memory into an UnsupportedError, so that it never crashes the run."""
@@ -57,10 +66,11 @@ def explain_compiler_failure() -> Iterator[None]:
 class ComputeMode:
     """How one job's network is called, its loss propagated and its weights updated."""
 
-    def __init__(self, job: Job, network: nn.Module, device: torch.device) -> None:
+    def __init__(self, job: Job, network: nn.Module, device: torch.device, loss: Loss = "cross-entropy") -> None:
         self.network = network.to(memory_format=torch.channels_last) if job.layout == "nhwc" else network  # type: ignore[call-overload]
         self.forward: Callable[[torch.Tensor], torch.Tensor] = self.network
         """The callable for a forward pass: the network itself or its wrapper."""
+        self.compute_loss = LOSSES[loss]
         self._device, self._autocast_dtype = device, AUTOCAST_DTYPES.get(job.precision)
         self._scaler: Any = (
             torch.amp.GradScaler(device.type, init_scale=INITIAL_LOSS_SCALE) if job.precision == "fp16" else None
@@ -76,12 +86,12 @@ class ComputeMode:
         return torch.autocast(self._device.type, dtype=self._autocast_dtype, cache_enabled=self.weight_cache)
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Compute the mean cross-entropy of one batch."""
+        """Compute the mean loss of one batch."""
         with self.autocast():
-            return cross_entropy(self.forward(images), labels)
+            return self.compute_loss(self.forward(images), labels)
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Compute the logits `(batch, classes)` in the mode's number format."""
+        """Compute the network's outputs `(batch, outputs)` in the mode's number format."""
         with self.autocast():
             return self.forward(images)
 
@@ -108,7 +118,7 @@ class ComputeMode:
         forward = torch.compile(self.network)
         with explain_compiler_failure(), contextlib.nullcontext() if training else torch.inference_mode():
             with self.autocast():
-                loss = cross_entropy(forward(images), labels) if training else forward(images)
+                loss = self.compute_loss(forward(images), labels) if training else forward(images)
             if training:
                 loss.backward()
                 self.network.zero_grad(set_to_none=True)

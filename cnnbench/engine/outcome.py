@@ -35,10 +35,10 @@ def classify(job: Job, trial: Trial, first: list[float], final: float | None, er
     if final is not None and not math.isfinite(final):
         return judge("diverged", f"the loss is {final} after {trial.steps} steps")
     if final is not None and first and job.task == "training":
-        # Random images begin near ln(classes), digits must be learned.
+        # Random images begin near ln(classes), digits and points must be learned.
         workload = workloads.get(job.workload)
-        classes, guess = workload.classes, math.log(workload.classes)
         if workload.dataset == "random":
+            classes, guess = workload.classes, math.log(workload.classes)
             if abs(first[0] - guess) > RANDOM_LOSS_BAND * guess:
                 gives = f"guessing among {classes} classes gives {guess:.3f}"
                 return judge("diverged", f"the first loss is {first[0]:.3f}; {gives}")

@@ -6,12 +6,12 @@ A network that asks for it is pre-trained first, greedily, layer by layer, as th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import mse_loss
 
 from cnnbench.data import Dataset
 from cnnbench.engine.batches import Batch, BatchSource, Shard, TrainingSetup, make_batches, to_tensors
@@ -91,14 +91,14 @@ class Training(TimedStep):
         self._job, self._device, self._seed, self._extra_forwards = job, device, job.seed, job.extra_forwards
         self.setup = setup
         network = workload.build(job.init, job.seed).to(device)
-        self.compute_mode = ComputeMode(job, self._reorder(network), device)
+        self.compute_mode = ComputeMode(job, self._reorder(network), device, workload.loss)
         self.network, self._loss_of = self.compute_mode.network, self.compute_mode.loss
         self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
         self._initial_state = [each.detach().clone() for each in self._list_state()]
         self._batches: BatchSource = self._make_batches()
         self._test = None if dataset is None else to_tensors(dataset.test_images, dataset.test_labels, device)
         self.has_test_images = self.trains and dataset is not None
-        """Whether test accuracy can be measured."""
+        """Whether test accuracy, or a regression's fit, can be measured."""
         self._optimizer = self._make_optimizer(job.optimizer, workload.learning_rate(job.optimizer))
         self.pretrain: LayerwisePretraining | None = None
         if workload.pretraining is not None and dataset is not None and isinstance(self.network, nn.Sequential):
@@ -220,14 +220,35 @@ class Training(TimedStep):
         Computed as the training is, but never compiled: another batch would be another compilation inside a clock.
         """
         inputs, labels = self._select_test_images(images)
-        self.network.eval()
+        if self.setup.workload.loss == "squared-error":
+            raise WorkloadError(f"{self.setup.workload.name} has no classes that could be right; it has a fit")
+        choose: Callable[[torch.Tensor], torch.Tensor] = lambda outputs: outputs.argmax(1)  # noqa: E731
+        if (
+            self.setup.workload.loss == "binary-cross-entropy"
+        ):  # the sigmoid is above one half where its input is above 0
+            choose = lambda outputs: outputs.squeeze(1) > 0  # noqa: E731
         correct = torch.zeros((), dtype=torch.int64, device=self._device)
+        for outputs, right in self._predict(inputs, labels):
+            correct += (choose(outputs) == right).sum()
+        return int(correct.item()), len(labels)
+
+    def measure_fit(self) -> tuple[float, float]:
+        """Measure (mean squared error, variance of the targets) of a regression on all test examples, in float64."""
+        inputs, targets = self._select_test_images(None)
+        squares = sum(
+            (outputs.squeeze(1).double() - wanted.double()).square().sum().item()
+            for outputs, wanted in self._predict(inputs, targets)
+        )
+        return squares / len(targets), targets.double().var(correction=0).item()
+
+    def _predict(self, inputs: torch.Tensor, labels: torch.Tensor) -> Iterator[Batch]:
+        """Yield the outputs for these examples, batch by batch, dropout off, and their labels; restore training mode."""
+        self.network.eval()
         with torch.no_grad(), self.compute_mode.autocast():
             for begin in range(0, len(labels), EVALUATION_BATCH):
                 end = begin + EVALUATION_BATCH
-                correct += (self.network(inputs[begin:end]).argmax(1) == labels[begin:end]).sum()
+                yield self.network(inputs[begin:end]), labels[begin:end]
         self.network.train()
-        return int(correct.item()), len(labels)
 
     def _select_test_images(self, images: int | None) -> Batch:
         if self._test is None:
@@ -261,11 +282,11 @@ class Inference(Training):
         self.network.eval()
 
     def loss(self) -> float | None:
-        """Compute the last batch's cross-entropy, to compare two ways of computing it."""
+        """Compute the last batch's loss, to compare two ways of computing it."""
         if self._last is None:
             return None
         logits, labels = self._last
-        return float(cross_entropy(logits.float(), labels).item())
+        return float(self.compute_mode.compute_loss(logits.float(), labels).item())
 
 
 class GemmStep(TimedStep):

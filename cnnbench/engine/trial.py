@@ -29,7 +29,7 @@ from cnnbench.engine.process import ProgressWriter
 from cnnbench.engine.timing import NANO, JobTiming, disable_gc, time_blocks, time_job, warm_up
 from cnnbench.engine.training import TimedStep, Training, steps_per_block
 from cnnbench.errors import WorkloadError
-from cnnbench.schema import Evaluation, Job, Outcome, Trial, WorkerInput
+from cnnbench.schema import Evaluation, Fit, Job, Outcome, Trial, WorkerInput
 from cnnbench.workloads import recipes
 from cnnbench.workloads.flops import FLOAT32_BYTES
 
@@ -134,14 +134,17 @@ def measure_trial(
 
     # After it, in the same process: test accuracy, energy of further steps, the exchange of gradients.
     progress.phase("evaluation")
-    test = None
+    test, fit = None, None
     if job.clock in ("accuracy", "recipe"):  # these look at every test image themselves
         test = timing.evaluations[-1]
     elif job.final_evaluation and isinstance(timed, Training) and timed.has_test_images:
-        start = time.perf_counter_ns()
-        correct, tested = timed.count_correct()
-        seconds = (time.perf_counter_ns() - start) * NANO
-        test = Evaluation(after_steps=steps, images=tested, correct=correct, seconds=seconds)
+        if timed.setup.workload.loss == "squared-error":
+            fit = measure_fit(timed, steps)
+        else:
+            start = time.perf_counter_ns()
+            correct, tested = timed.count_correct()
+            seconds = (time.perf_counter_ns() - start) * NANO
+            test = Evaluation(after_steps=steps, images=tested, correct=correct, seconds=seconds)
     energy = steps_energy(idle, job, timed, attached, worker_input.device_uuid, group)
     exchange = None
     if isinstance(timed, DdpTraining):
@@ -172,6 +175,7 @@ def measure_trial(
         epoch_evaluations=timing.evaluations,
         stopped_early=timing.stopped_early,
         test=test,
+        fit=fit,
         accuracy_data=job.data if test is not None else None,
         parameters=parameters,
         parameter_bytes=parameters and FLOAT32_BYTES * parameters,
@@ -192,6 +196,14 @@ def measure_trial(
         progress.phase("tensorboard")
         trial = add_tensorboard_run(worker_input, timed, trial, trained_weights)
     return classify(job, trial, first_losses, final_loss, errors)
+
+
+def measure_fit(training: Training, steps: int) -> Fit | None:
+    """Measure how well a regression fits; None where its predictions are not finite, as after it diverged."""
+    error, variance = training.measure_fit()
+    if not math.isfinite(error):
+        return None
+    return Fit(after_steps=steps, examples=ALL_IMAGES, mean_squared_error=error, target_variance=variance)
 
 
 def time_region(

@@ -19,6 +19,7 @@ from cnnbench.plain_text import format_value, suggest_choices
 from cnnbench.schema import AUTO, SPLIT_IMAGES, Job
 from cnnbench.schema.job import AXES, MAX_IMAGES, Execution, list_choices
 from cnnbench.workloads import Workload, recipes
+from cnnbench.workloads.base import POINT_SETS
 
 Scalar = str | int | bool | float
 Combination = Mapping[str, Scalar | None]
@@ -112,7 +113,9 @@ def keys_for(workload: Workload) -> dict[str, Key]:
     """
     own = {"optimizer": Key(workload.optimizers), "init": Key(workload.inits)}
     scopes = {"any", "networks", "digits"}
-    if not trains_on_digits(workload):
+    if workload.dataset in POINT_SETS:
+        own |= {"data": Key(("points",))}
+    if not workload.learns:
         own |= {"clock": Key(("steady",), axis=False), "batch_size": Key((AUTO,), 1, MAX_IMAGES)}
         scopes = {"any", "products" if workload.kind == "gemm" else "networks"}
     if not workload.convolves:
@@ -120,11 +123,6 @@ def keys_for(workload: Workload) -> dict[str, Key]:
     absent = {name for name in ("pool", "activation") if getattr(workload, name) is None}
     absent |= set() if recipes.list_recipes(workload.name) else {"recipe"}
     return {name: own.get(name, key) for name, key in KEYS.items() if AXES[name].scope in scopes and name not in absent}
-
-
-def trains_on_digits(workload: Workload) -> bool:
-    """Check for a network that learns MNIST's digits, which has epochs and an accuracy."""
-    return workload.kind == "training" and workload.dataset == "mnist"
 
 
 def read_choices(name: str, key: Key, value: object) -> tuple[Choices, list[str]]:
@@ -169,14 +167,14 @@ def _read_values(name: str, key: Key, value: object) -> tuple[tuple[Scalar, ...]
 
 def default_value(name: str, workload: Workload) -> Scalar | None:
     """Return the value of a key that the suite leaves out."""
-    digits = trains_on_digits(workload)
+    drawn = workload.dataset in POINT_SETS
     own: dict[str, Scalar | None] = {
         "threads": AUTO,
         "optimizer": workload.default_optimizer,
         "init": workload.default_init,
-        "data": AUTO if digits else "random",
-        "split": "train-55000" if digits else None,
-        "final_evaluation": digits,
+        "data": "points" if drawn else AUTO if workload.learns else "random",
+        "split": "train-55000" if workload.learns else None,
+        "final_evaluation": workload.learns,
     }
     return own.get(name, Job.model_fields[name].default)
 
@@ -222,7 +220,7 @@ def complete_combination(combination: dict[str, Scalar | None], workload: Worklo
         for field, value in recipes.get(str(name)).fixed_fields.items() if name in known else ():
             if combination[field] == default_value(field, workload):
                 combination[field] = value
-    if trains_on_digits(workload) and combination["epochs"] is not None and combination["steps_per_epoch"] is None:
+    if workload.learns and combination["epochs"] is not None and combination["steps_per_epoch"] is None:
         combination["steps_per_epoch"] = full_batches(combination)
     if combination["division"] != "reference" and combination["execution"] == "eager":
         combination["execution"] = "auto"  # the suite is silent: the fastest rung
@@ -340,6 +338,16 @@ RULES: tuple[Rule, ...] = (
         "recipe {0.recipe!r} needs division 'open', not {0.division!r}",
     ),
     (lambda job: job.division != "open" and job.clock == "recipe", "clock 'recipe' needs division 'open'"),
+    (
+        lambda job: job.division != "reference" and workloads.get(job.workload).loss != "cross-entropy",
+        "division {0.division!r} is for softmax over classes, which {0.workload} does not have",
+    ),
+    (
+        lambda job: (
+            workloads.get(job.workload).loss == "squared-error" and (job.clock == "accuracy" or job.epoch_eval_images)
+        ),
+        "{0.workload} has no accuracy: leave out epoch_eval_images and use clock 'steady' or 'job', not {0.clock!r}",
+    ),
     _make_rank_rule("clock", "steady"),
     _make_rank_rule("division", "reference"),
     _make_rank_rule("task", "training"),

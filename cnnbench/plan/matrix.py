@@ -34,7 +34,6 @@ from cnnbench.plan.job_keys import (
     find_contradictions,
     keys_for,
     split_setting,
-    trains_on_digits,
 )
 from cnnbench.plan.suite import JobSpec, Suite
 from cnnbench.profile_model import ProfileJob
@@ -364,7 +363,7 @@ def make_profile_jobs(
     another; if they contradict some rungs only, the workers of those report it.
     """
     length: dict[str, Scalar] = {"block_steps": steps, "warmup_steps": warmup_steps}
-    if trains_on_digits(workload) and settings.get("division") != "open":
+    if workload.learns and settings.get("division") != "open":
         length["final_evaluation"] = False
     if workload.pretraining is not None:
         length |= {"clock": "job", "epochs": 1}
@@ -399,5 +398,10 @@ def _choose_variants(workload: Workload, settings: Mapping[str, Scalar]) -> list
     every: list[dict[str, Scalar]] = [{"division": "tuned", "execution": rung} for rung in TUNED_VARIANTS]
     if division == "tuned":
         return every
-    both = division is None and trains_on_digits(workload) and settings.get("task") != "inference"
+    both = (
+        division is None
+        and workload.learns
+        and workload.loss == "cross-entropy"
+        and settings.get("task") != "inference"
+    )
     return [{}, *every] if both else [{}]

@@ -14,12 +14,14 @@ from cnnbench.analysis.metrics import describe_interval
 from cnnbench.analysis.tradeoff import QUANTITIES, BestAccuracy, Contender, printed_memory_ratio
 from cnnbench.report.model import Cell, Document, Note, Report, Table, make_notes
 from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, wording
+from cnnbench.workloads.base import Loss, Workload
 from cnnbench.workloads.explanation import ExplainedLayer, Explanation, OutputSide, PretrainedLayer
 from cnnbench.workloads.flops import FLOAT32_BYTES, Shape
 from cnnbench.workloads.lecture_slides import (
     ACCURACIES,
     CONCLUSION,
     CONCLUSION_WORKLOADS,
+    FIRST_DAY,
     SLIDES,
     PrintedFigure,
     PrintedStatement,
@@ -54,12 +56,29 @@ def build(found: Explanation) -> Report:
     summary = (
         f"{units.count(total.parameters)} parameters: {kinds}, {units.count(total.parameter_bytes)} bytes in float32."
     )
-    notes = [Note("summary", summary), Note("rule", COUNTED), Note("rule", STORED)]
+    notes = [Note("summary", summary), *_explain_loss(found.workload), Note("rule", COUNTED), Note("rule", STORED)]
     if found.pretraining:
         table, note = _explain_pretraining(found)
         tables.append(table)
         notes.append(note)
     return Report(tuple(tables), tuple(notes), document(found), FORMATS)
+
+
+LOSSES: Mapping[Loss, str] = {
+    "squared-error": "Loss: mean squared error, the mean of (o - y)^2 over n examples; its gradient by an output o is "
+    "2 (o - y) / n.",
+    "binary-cross-entropy": "Loss: cross-entropy of p = 1 / (1 + exp(-o)), the mean of -y log p - (1 - y) log(1 - p) over n "
+    "examples; its gradient by an output o is (p - y) / n. Class 1 is chosen where o > 0: o = 0 is the decision boundary.",
+}
+"""The loss in formulas, for the networks of one output."""
+
+
+def _explain_loss(workload: Workload) -> Iterable[Note]:
+    """Explain the loss of a network of one output, and cite the lecture's contents."""
+    if workload.loss in LOSSES:
+        yield Note("rule", LOSSES[workload.loss])
+    if workload.name in FIRST_DAY:
+        yield Note("reference", f'The lecture\'s contents, first day: "{FIRST_DAY[workload.name]}" ({SOURCE}).')
 
 
 def shape_text(shape: Shape) -> str:

@@ -165,6 +165,21 @@ class Evaluation(Frozen):
         return self.correct >= target * self.images - 1e-6
 
 
+class Fit(Frozen):
+    """How well a regression predicts all test examples after the timed steps."""
+
+    after_steps: int
+    examples: int
+    mean_squared_error: float
+    target_variance: float
+    """mean squared difference of the targets from their mean: what predicting the mean alone would leave"""
+
+    @property
+    def r_squared(self) -> float:
+        """The share of the targets' variance that is predicted; below 0 where the mean alone would predict better."""
+        return 1.0 - self.mean_squared_error / self.target_variance
+
+
 class Memory(Frozen):
     """High-water marks of the training part, never polls. `host_method` names how the host's was read."""
 
@@ -300,6 +315,8 @@ class Trial(Frozen):
     epoch_evaluations: tuple[Evaluation, ...] = ()
     stopped_early: bool = False
     test: Evaluation | None = None
+    fit: Fit | None = None
+    """of a regression, which has no classes and hence no accuracy"""
     accuracy_data: DataKind | None = None
     parameters: int | None = None
     """counted on the built network"""

@@ -23,7 +23,8 @@ AxisGroup = Literal["work", "compute", "network", "data", "clock", "ranks", "pla
 where; and which repeat of it.
 """
 AxisScope = Literal["any", "networks", "digits", "products"]
-"""The workloads that have the field: all; all but the matrix product; those that train on MNIST; the matrix product."""
+"""The workloads that have the field: all; all but the matrix product; those that train on MNIST or on points, which have as
+many examples; the matrix product."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Layout = Literal["nchw", "nhwc"]
 Order = Literal["sequential", "shuffled"]
 Split = Literal["train-55000", "train-60000"]
-DataKind = Literal["mnist", "synthetic", "random"]
+DataKind = Literal["mnist", "synthetic", "random", "points"]
 Loader = Literal["resident", "dataloader"]
 Clock = Literal["steady", "job", "accuracy", "recipe"]
 Task = Literal["training", "inference"]

@@ -208,6 +208,9 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
     "activations": show_value("activations per image", "activation_bytes_per_image"),
     "parameters": show_value("parameters", "parameter_bytes"),
     "accuracy": ExpectedColumn("test accuracy", exact("test_accuracy", _accuracy)),
+    "r_squared": ExpectedColumn(
+        "R²", exact("r_squared", lambda s: (*_interval(s, "r_squared"), _n(s, "r_squared")), unknown="")
+    ),
     "outcome": ExpectedColumn("outcome", _outcome),
     "energy": ExpectedColumn("energy /image", exact("energy_joules_per_image", _energy)),
     "cold_start": show_value("cold start", "cold_start_seconds"),

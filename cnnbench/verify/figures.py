@@ -274,6 +274,9 @@ FIGURES: Mapping[str, FigureDerivation] = {
     "speedup_over_reference": _over_published,
     "images_per_second": _mean(lambda trial: trial.images / sum(trial.block_seconds)),
     "test_accuracy": _accuracy,
+    "r_squared": lambda view, row: intervals.arithmetic(
+        [1 - each.fit.mean_squared_error / each.fit.target_variance for each in row.good_trials if each.fit]
+    ),
     "energy_joules_per_image": _energy,
     "job_energy_joules": _job_energy,
     "job_cost": lambda view, row: _average(row, job_times(row)).scaled(known(view.price(row)) / SECONDS_AN_HOUR),

@@ -100,7 +100,7 @@ UNITS: Mapping[str, FormatNumber] = {
     "_sd": loss,
     "mode_accuracy": percent(3),
     "plain_accuracy": percent(3),
-    "accuracy": percent(2),
+    **dict.fromkeys(("accuracy", "r_squared"), percent(2)),
     "chance": chance,
     "cost": lambda value: f"{value:,.4g}",
     "price": lambda value: f"{value:,.12g}",

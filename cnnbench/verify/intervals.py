@@ -54,7 +54,7 @@ def geometric(values: Iterable[float | None]) -> DerivedFigure:
     found = [value for value in values if value]
     if not found or min(found) < 0:
         raise NoFigure
-    return _mean(list(map(math.log, found))).changed(math.exp)
+    return arithmetic(list(map(math.log, found))).changed(math.exp)
 
 
 def two_stages(values: Sequence[float], first: int) -> DerivedFigure:
@@ -64,7 +64,10 @@ def two_stages(values: Sequence[float], first: int) -> DerivedFigure:
     return _with_interval(middle, variance(logs[:first]) / len(logs), first - 1, len(logs)).changed(math.exp)
 
 
-def _mean(values: Sequence[float]) -> DerivedFigure:
+def arithmetic(values: Sequence[float]) -> DerivedFigure:
+    """Compute the mean with its t-interval from three values on. Raises NoFigure without a value."""
+    if not values:
+        raise NoFigure
     mean, n = statistics.fmean(values), len(values)
     return DerivedFigure(mean, n=n) if n < 3 else _with_interval(mean, variance(values) / n, n - 1, n)
 
@@ -90,7 +93,7 @@ def ratio(base: Cost, own: Cost) -> DerivedFigure:
     pairs = [math.log(base[key] / own[key]) for key in sorted(own.keys() & base.keys())]
     n = min(len(base), len(own))
     if len(pairs) >= 3 or (pairs and n < 3):
-        return _mean(pairs).changed(math.exp)
+        return arithmetic(pairs).changed(math.exp)
     first, second = ([math.log(value) for value in costs.values()] for costs in (base, own))
     middle = statistics.fmean(first) - statistics.fmean(second)
     found = DerivedFigure(middle, n=n) if n < 3 else _with_interval(middle, *welch(first, second), n)
@@ -130,4 +133,4 @@ def accuracy(right: Sequence[int], images: int) -> DerivedFigure:
     """Compute the share right: Wilson's interval for one process, else the mean over processes, clipped to [0, 1]."""
     if len(right) == 1:
         return wilson(right[0], images)
-    return _mean([each / images for each in right]).changed(lambda share: min(1.0, max(0.0, share)))
+    return arithmetic([each / images for each in right]).changed(lambda share: min(1.0, max(0.0, share)))

@@ -135,6 +135,7 @@ OPTIONAL: Mapping[str, str] = {
     "versus": "speedup_over_reference",
     "pretraining": "pretraining_seconds",
     "model": "model_flops_per_second",
+    "r_squared": "r_squared",
 }
 """Columns that a table lacks if no row has their figure."""
 TABLES: Mapping[str, ExpectedTable] = {
@@ -143,7 +144,7 @@ TABLES: Mapping[str, ExpectedTable] = {
     "training": ExpectedTable(
         attrgetter("training"),
         "processor precision peak ceiling achieved model mfu of_ceiling job pretraining speedup versus images host_peak "
-        "device_peak accuracy outcome",
+        "device_peak accuracy r_squared outcome",
         one_work=True,
     ),
     "resources": ExpectedTable(

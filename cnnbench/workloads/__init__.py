@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from cnnbench.errors import UsageError, WorkloadError
 from cnnbench.schema import Job, WorkloadFacts
-from cnnbench.workloads import flops, gemm, mlp, mnist_cnn, vgg16
+from cnnbench.workloads import first_day, flops, gemm, mlp, mnist_cnn, vgg16
 from cnnbench.workloads.base import DEFAULT_INIT as DEFAULT_INIT
 from cnnbench.workloads.base import Band as Band
 from cnnbench.workloads.base import Workload as Workload
@@ -26,7 +26,10 @@ from cnnbench.workloads.user_files import WorkloadFile, find_problems, is_file, 
 GROUP = "cnnbench.workloads"
 _BUILT_IN = {
     workload.name: workload
-    for workload in (gemm.WORKLOAD, *mlp.WORKLOADS, mnist_cnn.WORKLOAD, mnist_cnn.WORKLOAD_2048, vgg16.WORKLOAD)
+    for workload in (
+        *(gemm.WORKLOAD, *first_day.WORKLOADS, *mlp.WORKLOADS),
+        *(mnist_cnn.WORKLOAD, mnist_cnn.WORKLOAD_2048, vgg16.WORKLOAD),
+    )
 }
 _FILES: dict[str, WorkloadFile] = {}
 _FROM_LEDGERS: dict[str, dict[int, Workload]] = {}

@@ -36,13 +36,19 @@ _NORMALS = {NORMAL: 0.01, NORMAL_TENTH: 0.1, NORMAL_UNIT: 1.0}
 
 LEARNING_RATES = {"sgd": 0.1, "momentum": 0.01, "rmsprop": 1e-3, "rmsprop-tf1": 1e-3, "adam": 1e-3}
 """Default rates, for a workload that names no other."""
+Dataset = Literal["mnist", "random", "line", "two-classes", "xor"]
+POINT_SETS: tuple[Dataset, ...] = ("line", "two-classes", "xor")
+Loss = Literal["cross-entropy", "binary-cross-entropy", "squared-error"]
+
 OPTIMIZERS = tuple(LEARNING_RATES)
 """Every update rule by name; a workload lists those it may be trained with, its own first."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """Test accuracy to expect of one recipe on MNIST's 10,000 test images: mean +- 4 standard deviations over seeds.
+    """Test accuracy to expect of one recipe on all 10,000 test images: mean +- 4 standard deviations over seeds.
+
+    Of points the best accuracy is known in closed form, and the band is around it; of a regression it is of R^2.
 
     It holds for exactly this many optimiser steps (`at_least`: or more) of this batch, in this order of the images (None:
     any), with the workload's own optimiser, initialisation, pooling and activation.
@@ -88,8 +94,12 @@ class Workload:
     inits: tuple[str, ...] = ()
     learning_rates: Mapping[str, float] = field(default_factory=dict)
     """Rates by optimiser that differ from `LEARNING_RATES`."""
-    dataset: Literal["mnist", "random"] = "mnist"
-    """`random`: standard normal images of `input_shape` and random labels, made on the device."""
+    dataset: Dataset = "mnist"
+    """`random`: standard normal images of `input_shape` and random labels, made on the device. `line`, `two-classes` and
+    `xor`: points drawn from a seed, see `data.points`."""
+    loss: Loss = "cross-entropy"
+    """Of softmax over `classes` outputs; `binary-cross-entropy` of the sigmoid of one output; `squared-error`, the mean, of one
+    output that is a number."""
     pretraining: Pretraining | None = None
     bands: tuple[Band, ...] = ()
     network: Callable[[], torch.nn.Module] | None = None
@@ -174,6 +184,16 @@ class Workload:
         return self.counts.activations
 
     @property
+    def outputs(self) -> int:
+        """Values that the network gives for one example: one per class, or a single one."""
+        return self.classes if self.loss == "cross-entropy" else 1
+
+    @property
+    def learns(self) -> bool:
+        """Whether there are examples with right answers, hence epochs and a measure of quality: random images have none."""
+        return self.kind == "training" and self.dataset != "random"
+
+    @property
     def hidden(self) -> tuple[flops.Dense, ...]:
         """The dense layers before the last: what pre-training trains one by one."""
         return tuple(layer for layer in self.layers if isinstance(layer, flops.Dense))[:-1]
@@ -196,7 +216,7 @@ class Workload:
     def build(self, init: str | None, seed: int) -> torch.nn.Module:
         """Build the network on the CPU in float32, its weights drawn from the seed.
 
-        Input `(batch, *input_shape)`, output `(batch, classes)` logits. Raises WorkloadError for an unknown init, or
+        Input `(batch, *input_shape)`, output `(batch, outputs)`, logits of classes. Raises WorkloadError for an unknown init, or
         without layers and network.
         """
         import torch

@@ -109,6 +109,13 @@ MLP = Slide(
     ),
     parameters=_exact(203_530),
 )
+FIRST_DAY = {
+    "linear-regression": "Linear Regression: Gradient Descent Algorithm (optimization)",
+    "logistic-regression": "Logistic Regression (Single Neuron=Perceptron): Sigmoid (Logistic function), Convexity, Cross "
+    "Entropy, Decision Boundary",
+    "perceptron": "Multiple Perceptron (Hidden Layer): Backpropagation algorithm",
+}
+"""The line of the lecture's contents, first day, that each workload is made after; no slide prints figures of them."""
 SLIDES = {slide.workload: slide for slide in (MLP, CNN)}
 
 ACCURACIES = {

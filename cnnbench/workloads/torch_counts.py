@@ -25,24 +25,24 @@ IMAGES = 2
 """Batch normalisation refuses to train on one."""
 
 
-def count_network(network: NetworkSource, input_shape: Shape, classes: int, device: str = "meta") -> Counts:
+def count_network(network: NetworkSource, input_shape: Shape, outputs: int, device: str = "meta") -> Counts:
     """Count what a network of torch modules has to declare per image; the network is made here or left as it is.
 
     Activations are the image and the outputs of modules that have parameters or are pools; pooling by functions
     (`torch.nn.functional`) is not seen. Raises WorkloadError for a network that cannot be made or run, or gives another
-    shape than `(batch, classes)`.
+    shape than `(batch, outputs)`.
     """
     try:
-        return _count(network, input_shape, classes, device)
+        return _count(network, input_shape, outputs, device)
     except WorkloadError:
         raise
     except Exception as error:
         if device == "meta":  # something in it may have no meta kernel, or want values
-            return count_network(network, input_shape, classes, "cpu")
+            return count_network(network, input_shape, outputs, "cpu")
         raise WorkloadError(f"the network cannot be made or run: {summarize_error(error)}") from error
 
 
-def _count(source: NetworkSource, input_shape: Shape, classes: int, device: str) -> Counts:
+def _count(source: NetworkSource, input_shape: Shape, outputs: int, device: str) -> Counts:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -58,9 +58,9 @@ def _count(source: NetworkSource, input_shape: Shape, classes: int, device: str)
         output = network(images)
     activations = sum(kept)
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if shape != (IMAGES, classes):
+    if shape != (IMAGES, outputs):
         raise WorkloadError(
-            f"{IMAGES} images of {input_shape} give {shape}, not ({IMAGES}, {classes}): logits, one row per image"
+            f"{IMAGES} images of {input_shape} give {shape}, not ({IMAGES}, {outputs}): logits, one row per image"
         )
     with both:
         network(images).sum().backward()

@@ -159,6 +159,7 @@ def _list_rules(workload: Workload) -> tuple[tuple[object, str], ...]:
         ),
         (_is_whole(classes, 2), f"classes {classes!r} must be a whole number from 2 on"),
         (dataset in ("mnist", "random"), f"dataset {dataset!r} must be 'mnist' or 'random'"),
+        (workload.loss == "cross-entropy", f"loss {workload.loss!r} must be 'cross-entropy'"),
         (
             dataset != "mnist" or (shape, classes) == (DIGITS_SHAPE, DIGITS_CLASSES),
             f"dataset 'mnist' has input_shape {digits}, not {shape!r} and {classes!r}",
