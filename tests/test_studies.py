@@ -12,7 +12,7 @@ import pytest
 import cnnbench
 
 STUDIES = Path(__file__).parents[1] / "docs" / "studies"
-PAGES = {"false_alarms.py": "false-alarms.md", "loss_curves.py": "loss-curves.md"}
+PAGES = {"false_alarms.py": "false-alarms.md", "loss_curves.py": "loss-curves.md", "until.py": "until.md"}
 
 
 def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -27,6 +27,7 @@ def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     [
         (("false_alarms.py", "--from", "x.json"), "x.json: no counts of false_alarms.py"),
         (("false_alarms.py", "--checks", "1"), "--checks"),
+        (("until.py", "--runs", "1"), "--runs"),
         (("loss_curves.py", "."), "no mode beside its plain row in ."),
         (("loss_curves.py", "nosuch"), "'nosuch' does not exist"),
     ],
