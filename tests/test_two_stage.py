@@ -176,7 +176,7 @@ def test_the_simulation_has_the_closed_forms_coverage_where_processes_are_normal
 def test_the_committed_page_is_what_its_counts_give() -> None:
     page = Path(study.__file__).with_suffix(".md")
     stored = json.loads(page.with_suffix(".json").read_text())
-    counts = [study.Counts(**each) for each in stored["counts"]]
+    counts = [study.CoverageCounts(**each) for each in stored["counts"]]
     assert page.read_text() == study.render(counts, stored["seed"])
     assert {each.noise for each in counts} == set(study.NOISES)
     assert all(each.covered / each.runs > 0.945 for each in counts if each.noise == "normal")

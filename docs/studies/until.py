@@ -38,7 +38,7 @@ Noise = Callable[[np.random.Generator], Float64Array]
 
 
 @dataclass(frozen=True)
-class Counts:
+class CoverageCounts:
     """One noise and first stage: runs, those whose interval has the true mean in it, and the processes they took."""
 
     noise: str
@@ -93,7 +93,7 @@ NOISES: dict[str, Noise] = {
 }
 
 
-def simulate(noise: str, first: int, runs: int, rng: np.random.Generator) -> Counts:
+def simulate(noise: str, first: int, runs: int, rng: np.random.Generator) -> CoverageCounts:
     """Simulate runs: each covers if the interval has the noise's own mean over the processes measured in it."""
     sizes, naive_sizes, covered, narrow, naive_covered = [], [], 0, 0, 0
     trend = DRIFT if noise.startswith("drift") else 0.0
@@ -115,16 +115,16 @@ def simulate(noise: str, first: int, runs: int, rng: np.random.Generator) -> Cou
         naive_sizes.append(int(counts[stop]))
     most = int(np.quantile(sizes, 0.9))
     middle, naive_middle = int(np.median(sizes)), int(np.median(naive_sizes))
-    return Counts(noise, first, runs, int(covered), middle, most, int(narrow), int(naive_covered), naive_middle)
+    return CoverageCounts(noise, first, runs, int(covered), middle, most, int(narrow), int(naive_covered), naive_middle)
 
 
-def run_study(seed: int, runs: int) -> list[Counts]:
+def run_study(seed: int, runs: int) -> list[CoverageCounts]:
     """Simulate every noise with every first stage."""
     rng = np.random.default_rng(seed)
     return [simulate(noise, first, runs, rng) for noise in NOISES for first in FIRST_STAGES]
 
 
-def render(found: list[Counts], seed: int) -> str:
+def render(found: list[CoverageCounts], seed: int) -> str:
     """Render the page."""
     runs = found[0].runs
     lines = [
@@ -138,7 +138,8 @@ def render(found: list[Counts], seed: int) -> str:
         "the interval. For independent normal processes it covers exactly 95 %. The rule beside it stops as soon as Student's "
         "interval is narrow. Of three processes in two modes all are in one mode in a quarter of runs, which then see no spread: "
         f"so the first stage has {FIRST_STAGE} unless `--repeats` says otherwise. No rule helps where "
-        "processes resemble the ones before them (AR): the interval then is of too few independent values, and covers the minutes of the run at most.",
+        "processes resemble the ones before them (AR): the interval then is of too few "
+        "independent values, and covers the minutes of the run at most.",
         "",
         "| noise of processes | first stage | covers | processes, median | nine runs in ten take at most | narrow enough "
         "| stop when narrow: covers | processes, median |",
