@@ -17,6 +17,7 @@ PAGES = {
     "false_alarms.py": "false-alarms.md",
     "loss_curves.py": "loss-curves.md",
     "noninferiority.py": "noninferiority.md",
+    "until.py": "until.md",
 }
 
 
@@ -33,6 +34,7 @@ def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
         (("false_alarms.py", "--from", "x.json"), "x.json: no counts of false_alarms.py"),
         (("false_alarms.py", "--checks", "1"), "--checks"),
         (("changed_code.py", "--from", "x.json"), "give a .json that `changed_code.py -o` wrote"),
+        (("until.py", "--runs", "1"), "--runs"),
         (("loss_curves.py", "."), "no mode beside its plain row in ."),
         (("loss_curves.py", "nosuch"), "'nosuch' does not exist"),
         (("noninferiority.py", "--from", "x.json"), "x.json: no counts of noninferiority.py"),
