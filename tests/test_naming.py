@@ -48,7 +48,12 @@ def list_values(field: str) -> list[Any]:
     return [None, *choices] if Job.model_fields[field].default is None else choices
 
 
-jobs = st.builds(Job, **{name: st.sampled_from(list_values(name)) for name in FIELDS})
+def with_own_data(job: Job) -> Job:
+    """The job with the only data that a product can have, random values."""
+    return job.model_copy(update={"data": "random"}) if job.workload == "gemm" else job
+
+
+jobs = st.builds(Job, **{name: st.sampled_from(list_values(name)) for name in FIELDS}).map(with_own_data)
 plans = st.lists(jobs, min_size=1, max_size=6, unique_by=lambda job: job.row_key)
 
 
@@ -66,8 +71,8 @@ def test_two_different_jobs_never_have_one_name(one: Job, other: Job) -> None:
 def test_a_name_has_every_axis_in_which_its_job_differs_from_another(one: Job, other: Job) -> None:
     """To take one field from the other job changes the name, whatever the rest of the job is."""
     for field in FIELDS:
-        changed = one.model_copy(update={field: getattr(other, field)})
-        assert (full_name(changed) == full_name(one)) == (getattr(other, field) == getattr(one, field)), field
+        changed = with_own_data(one.model_copy(update={field: getattr(other, field)}))
+        assert (full_name(changed) == full_name(one)) == (getattr(changed, field) == getattr(one, field)), field
 
 
 @given(plans)
