@@ -264,7 +264,7 @@ def test_a_place_that_holds_no_suite_says_which(tmp_path: Path) -> None:
 
 def test_a_name_nobody_knows_is_answered_with_the_names_there_are() -> None:
     with pytest.raises(
-        SuiteError, match=r"no suite 'quik'; there are batch, convergence, ladder, .* did you mean 'quick'\?"
+        SuiteError, match=r"no suite 'quik'; there are batch, convergence, first-day, ladder, .* did you mean 'quick'\?"
     ):
         find_suite("quik")
 

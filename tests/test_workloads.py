@@ -61,7 +61,7 @@ def test_the_count_equals_torchs_counter(workload: workloads.Workload, batch: in
     images = torch.empty(batch, *workload.input_shape, device="meta")
     with FlopCounterMode(display=False) as counter:
         logits = net(images)
-    assert logits.shape == (batch, workload.classes)
+    assert logits.shape == (batch, workload.outputs)
     assert counter.get_total_flops() == batch * workload.flops_forward_per_image
     with FlopCounterMode(display=False) as counter:
         net(images).logsumexp(1).sum().backward()
@@ -212,7 +212,7 @@ def test_the_unit_normal_has_spread_one() -> None:
 
 def test_unknown_names_list_the_choices() -> None:
     """A wrong workload or init names what there is."""
-    with pytest.raises(WorkloadError, match="gemm, mlp-1, mlp-5"):
+    with pytest.raises(WorkloadError, match="gemm, linear-regression, logistic-regression, mlp-1, mlp-5"):
         workloads.get("resnet")
     with pytest.raises(WorkloadError, match=r"truncated-0\.1"):
         CNN.build("he", 0)

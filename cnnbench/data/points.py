@@ -25,7 +25,6 @@ XOR_NOISE = 0.4
 """Standard deviation around the four corners (+-1, +-1), in either direction."""
 
 Values = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
 PointSet = tuple[Values, Values]
 """Inputs `(n, features)` and targets `(n,)`: numbers, or classes 0 and 1."""
 _TERMS = 12
@@ -48,13 +47,13 @@ def _draw_words(bits: np.random.PCG64, *shape: int) -> npt.NDArray[np.int64]:
     return (bits.random_raw(prod(shape)) >> np.uint64(32)).astype(np.int64).reshape(shape)
 
 
-def _draw_normal(bits: np.random.PCG64, *shape: int) -> Floats:
+def _draw_normal(bits: np.random.PCG64, *shape: int) -> npt.NDArray[np.float64]:
     """Draw numbers of mean 0 (to 1.4e-9) and variance 1, all but normal."""
     total: npt.NDArray[np.int64] = _draw_words(bits, *shape, _TERMS).sum(axis=-1)
     return total.astype(np.float64) * 2.0**-32 - _TERMS / 2
 
 
-def _draw_signs(bits: np.random.PCG64, *shape: int) -> Floats:
+def _draw_signs(bits: np.random.PCG64, *shape: int) -> npt.NDArray[np.float64]:
     return np.where(_draw_words(bits, *shape) < 2**31, -1.0, 1.0)
 
 

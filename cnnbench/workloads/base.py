@@ -36,8 +36,8 @@ _NORMALS = {NORMAL: 0.01, NORMAL_TENTH: 0.1, NORMAL_UNIT: 1.0}
 
 LEARNING_RATES = {"sgd": 0.1, "momentum": 0.01, "rmsprop": 1e-3, "rmsprop-tf1": 1e-3, "adam": 1e-3}
 """Default rates, for a workload that names no other."""
-Dataset = Literal["mnist", "random", "line", "two-classes", "xor"]
-POINT_SETS: tuple[Dataset, ...] = ("line", "two-classes", "xor")
+DatasetName = Literal["mnist", "random", "line", "two-classes", "xor"]
+POINT_SETS: tuple[DatasetName, ...] = ("line", "two-classes", "xor")
 Loss = Literal["cross-entropy", "binary-cross-entropy", "squared-error"]
 
 OPTIMIZERS = tuple(LEARNING_RATES)
@@ -48,7 +48,7 @@ OPTIMIZERS = tuple(LEARNING_RATES)
 class Band:
     """Test accuracy to expect of one recipe on all 10,000 test images: mean +- 4 standard deviations over seeds.
 
-    Of points the best accuracy is known in closed form, and the band is around it; of a regression it is of R^2.
+    For points the best accuracy has a closed form, and the band is around it. For a regression the band is of R^2.
 
     It holds for exactly this many optimiser steps (`at_least`: or more) of this batch, in this order of the images (None:
     any), with the workload's own optimiser, initialisation, pooling and activation.
@@ -94,12 +94,12 @@ class Workload:
     inits: tuple[str, ...] = ()
     learning_rates: Mapping[str, float] = field(default_factory=dict)
     """Rates by optimiser that differ from `LEARNING_RATES`."""
-    dataset: Dataset = "mnist"
+    dataset: DatasetName = "mnist"
     """`random`: standard normal images of `input_shape` and random labels, made on the device. `line`, `two-classes` and
     `xor`: points drawn from a seed, see `data.points`."""
     loss: Loss = "cross-entropy"
-    """Of softmax over `classes` outputs; `binary-cross-entropy` of the sigmoid of one output; `squared-error`, the mean, of one
-    output that is a number."""
+    """`cross-entropy` is taken after softmax over `classes` outputs, `binary-cross-entropy` after the sigmoid of one output;
+    `squared-error` is the mean over examples with one output, a number."""
     pretraining: Pretraining | None = None
     bands: tuple[Band, ...] = ()
     network: Callable[[], torch.nn.Module] | None = None
