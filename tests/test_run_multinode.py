@@ -18,6 +18,7 @@ from cnnbench import validity
 from cnnbench.cli import run_session
 from cnnbench.cli.main import cli
 from cnnbench.cli.run_session import jobs_after_local
+from cnnbench.devices.nvml import NvmlResult
 from cnnbench.errors import UsageError
 from cnnbench.machine import inventory
 from cnnbench.plan.matrix import make_plan
@@ -126,7 +127,7 @@ def test_a_further_machine_takes_part_in_jobs_of_ranks_and_records_nothing(
         return WorkerExit(Outcome(status=status, message="nobody came"), 1.0, 0.0, {})
 
     monkeypatch.setattr(run_session, "launch", fake)
-    known = inventory.Inventory(b.machine(cores_allowed=2), b.software(), None, ())  # type: ignore[arg-type]
+    known = inventory.Inventory(b.machine(cores_allowed=2), b.software(), NvmlResult(), ())  # type: ignore[arg-type]
     monkeypatch.setattr(inventory, "take_inventory", lambda **options: known)
     suite = tmp_path / "s.toml"
     suite.write_text('repeats = 2\n[[job]]\nworkload = "mlp-1"\ndata = "synthetic"\nworld = [1, 2, 4]\n')
@@ -161,7 +162,7 @@ def taking_part(
         return WorkerExit(outcome, 1.0, 0.0, {}, met)
 
     monkeypatch.setattr(run_session, "launch", fake)
-    known = inventory.Inventory(b.machine(cores_allowed=4), b.software(), None, ())  # type: ignore[arg-type]
+    known = inventory.Inventory(b.machine(cores_allowed=4), b.software(), NvmlResult(), ())  # type: ignore[arg-type]
     monkeypatch.setattr(inventory, "take_inventory", lambda **options: known)
     words = ["run", suite, "--nodes", "2", "--node-rank", "1", "--rdzv", "10.0.0.1:29400", "--seed", "1", *more]
     done = CliRunner().invoke(cli, words)
@@ -225,7 +226,7 @@ def test_jobs_of_machine_0_alone_are_counted_up_to_the_meeting_after_them() -> N
 def test_options_that_make_no_meeting_are_refused(
     arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known: Any = inventory.Inventory(b.machine(), b.software(), None, ())  # type: ignore[arg-type]
+    known: Any = inventory.Inventory(b.machine(), b.software(), NvmlResult(), ())  # type: ignore[arg-type]
     monkeypatch.setattr(inventory, "take_inventory", lambda **options: known)
     done = CliRunner().invoke(cli, ["run", "quick", "--dry-run", *arguments])
     said = str(done.exception) + done.output

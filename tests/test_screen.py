@@ -170,11 +170,11 @@ def test_the_sentence_says_as_much_as_was_measured(tmp_path: Path, record: Recor
 
 
 def test_a_projection_is_explained_where_one_is_made_and_its_lack_where_none_could_be(tmp_path: Path) -> None:
-    """One process of the three that a projection needs: the step is shown, and why the job's time is not."""
+    """One process of those that a projection needs: the step is shown, and why the job's time is not."""
     b.write(tmp_path, b.ledger([b.record(b.cnn_job(), 0.07)]))
     shown = words(screen(tmp_path))
     assert "~" not in shown
-    assert "n/a, time of the job: a projection needs 3 processes" in shown
+    assert "n/a, time of the job: a projection needs 300 steady steps in 3 or more processes" in shown
     b.write(tmp_path, b.ledger(b.repeats(b.cnn_job(), [0.07] * 3), run_id="r2", created_at="2027-01-01"))
     assert "~ is projected from timed steps" in words(screen(tmp_path))
     assert "time of the job:" not in words(screen(tmp_path))

@@ -8,10 +8,13 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import builders as b
 import pytest
 import report_builders
 import variant_records
 from click.testing import CliRunner
+from test_first_day import fitted
+from test_zeros_left_out import run as run_tuned
 
 from cnnbench import paired_protocol, store
 from cnnbench.cli.main import cli
@@ -125,9 +128,10 @@ def test_the_numbers_of_schemas_protocol_and_files_are_the_program_s() -> None:
 
 def test_the_json_names_listed_are_those_of_a_row_and_of_what_is_around_it(tmp_path: Path) -> None:
     """Of rows computed in every way, so that none is left out."""
-    results = report_builders.write(
-        tmp_path / "results", [*report_builders.everything(), variant_records.targets(), variant_records.ladder()]
-    )
+    variants = (variant_records.targets(), variant_records.ladder())
+    native = b.ledger(run_tuned("native").records, run_id="20260304T120000Z-0001")
+    line = b.ledger(fitted((0.05,)), run_id="20260305T120000Z-0001")
+    results = report_builders.write(tmp_path / "results", [*report_builders.everything(), *variants, native, line])
     done = CliRunner().invoke(cli, ["show", str(results), "--format", "json"], catch_exceptions=False)
     document = json.loads(done.stdout)
     table = next(each for each in document["tables"] if each["key"] == "training")

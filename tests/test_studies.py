@@ -14,6 +14,7 @@ import cnnbench
 STUDIES = Path(__file__).parents[1] / "docs" / "studies"
 PAGES = {
     "changed_code.py": "changed-code.md",
+    "compare_verdicts.py": "compare-verdicts.md",
     "false_alarms.py": "false-alarms.md",
     "loss_curves.py": "loss-curves.md",
     "noninferiority.py": "noninferiority.md",

@@ -24,6 +24,7 @@ from cnnbench.verify.raw_rows import (
     PageValues,
     PageView,
     RawRow,
+    cut_text,
     is_same_text,
     mark_boot,
     may_be_called,
@@ -56,10 +57,10 @@ class ExpectedTable:
 
 def _lecture(view: PageView) -> list[RawRow]:
     """List the rows of the published job; if there are none, all rows with an `ok` process."""
-    return _of_published_job(view, view.training)
+    return _choose_published_job(view, view.training)
 
 
-def _of_published_job(view: PageView, rows: Sequence[RawRow]) -> list[RawRow]:
+def _choose_published_job(view: PageView, rows: Sequence[RawRow]) -> list[RawRow]:
     same = [row for row in rows if find_figure(view, row, "speedup_over_reference")]
     return same or [row for row in rows if row.trials]
 
@@ -83,7 +84,7 @@ def _first_screen(view: PageView) -> list[RawRow]:
     fit = [row for row in view.training if not row.disturbed]
     best = {
         (row.header.machine.id, row.job.device, row.job.threads, row.job.precision, row.job.workload): row
-        for row in sorted((row for row in _of_published_job(view, fit) if row.trials), key=evidence)
+        for row in sorted((row for row in _choose_published_job(view, fit) if row.trials), key=evidence)
     }
     return sorted(best.values(), key=speed)[-4:]
 
@@ -393,13 +394,14 @@ def _find_boot_errors(view: PageView, table: PageValues) -> Iterator[str]:
         more = f" and {len(runs) - 8} more" if len(runs) > 8 else ""
         texts = [str(known[name] or "unknown") for name in names[:3]] + [f"{known['memory_bytes']:,} bytes"]
         texts.append(formats.with_details(f"{len(runs):,}", [", ".join(runs[:8]) + more]))
-        wanted.append((to_page_text(machine_id), [*map(to_page_text, texts)], known | {"runs": len(runs)}))
+        texts = [cut_text(to_page_text(text)) for text in texts]
+        wanted.append((cut_text(to_page_text(machine_id)), texts, known | {"runs": len(runs)}))
     printed = []
     for group in table["groups"]:
         for line in group["lines"]:
             stored = {name: value for cell in line["cells"] for name, value in cell["values"].items()}
-            texts = [to_page_text(cell["text"]) for cell in line["cells"]]
-            printed.append((to_page_text(group["title"]), texts, stored))
+            texts = [cut_text(to_page_text(cell["text"])) for cell in line["cells"]]
+            printed.append((cut_text(to_page_text(group["title"])), texts, stored))
     for line in printed:
         if line not in wanted:
             yield f"{line[0]}: {' | '.join(line[1])!r} is not among the boots of the records"

@@ -367,6 +367,8 @@ def is_same(printed: object, value: object) -> bool:
         return True
     if bool in (type(printed), type(value)):
         return False
+    if isinstance(printed, int) and isinstance(value, int):
+        return printed == value
     if isinstance(printed, int | float) and isinstance(value, int | float):
         return math.isclose(printed, value, rel_tol=1e-9)
     return printed == value
