@@ -52,6 +52,7 @@ def _faked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = inventory.Inventory(b.machine(), b.software(), NvmlResult(), ())
     monkeypatch.setattr(inventory, "take_inventory", lambda **_: found)
     host_is(monkeypatch, 0.0)
+    monkeypatch.setattr(doctor, "GLANCE_PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(room, "execute", functools.partial(room.execute, launcher=launch))
     (tmp_path / "s.toml").write_text(SUITE)
     monkeypatch.chdir(tmp_path)
@@ -129,9 +130,16 @@ def test_a_dry_run_only_reports_the_machine(run, monkeypatch) -> None:
 
 
 def test_only_the_processes_that_start_while_it_is_busy_are_marked(run, monkeypatch) -> None:
-    host_is(monkeypatch, 0.0, 0.0, 0.9, 0.0)
+    host_is(monkeypatch, 0.0, 0.0, *[0.9] * doctor.GLANCES, 0.0)
     run("ok", "ok", "ok")
     assert [bool(record.unfit) for record in ledger().records] == [False, True, False]
+
+
+def test_a_program_that_ends_before_the_process_starts_marks_nothing(run, monkeypatch) -> None:
+    """It is waited for, as long as it is looked for."""
+    host_is(monkeypatch, 0.0, 0.9, 0.0, *[0.9] * (doctor.GLANCES - 1), 0.0)
+    run("ok", "ok", "ok")
+    assert [record.unfit for record in ledger().records] == [()] * 3
 
 
 def test_failures_are_said_again_at_the_end_with_what_resume_does_not_do(run) -> None:

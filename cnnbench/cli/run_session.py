@@ -166,9 +166,15 @@ def _report_machine(inventory: Inventory, device: str, console: Console, verbosi
 
 
 def _glance(inventory_machine: Machine) -> tuple[str, ...]:
-    """Look at the host just before a process starts; return what makes it unfit for measuring now."""
-    state = doctor.probe_host(NvmlResult(), watch_seconds=doctor.GLANCE_SECONDS)
-    return doctor.list_unfit_now(inventory_machine, state)
+    """Look at the host just before a process starts, again if it is unfit; return what makes it unfit in the end."""
+    unfit: tuple[str, ...] = ()
+    for glance in range(doctor.GLANCES):
+        time.sleep(doctor.GLANCE_PAUSE_SECONDS if glance else 0.0)
+        state = doctor.probe_host(NvmlResult(), watch_seconds=doctor.GLANCE_SECONDS)
+        unfit = doctor.list_unfit_now(inventory_machine, state)
+        if not unfit:
+            break
+    return unfit
 
 
 def _read_overrides(options: OptionValues) -> Overrides:

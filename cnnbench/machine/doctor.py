@@ -37,6 +37,8 @@ LOOK_SECONDS = 0.5
 GLANCE_SECONDS = 0.25
 """How long the CPU is watched before a run, and before each of its processes. The kernel counts in hundredths of a
 second and core: on two cores a quarter of a second is 50 of them."""
+GLANCES, GLANCE_PAUSE_SECONDS = 3, 0.5
+"""A program that ends within two seconds does not run beside the next process: it is waited for, and not recorded."""
 
 HIGH_STEAL = 0.01
 """A hundredth of the time given to other guests is a hundredth of every figure."""
