@@ -2,9 +2,9 @@
 
 A machine's id names a model: processor, cores, memory. Two hosts bought alike share it, and so do two virtual machines
 of one kind on different hosts. The kernel's boot id is random, so equal ones are one boot, unless a running machine was
-cloned: everything else known of the machine must be equal too. A host identity
-is made from the system's machine-id, which images carry to every copy: different ones are different hosts, equal ones
-prove nothing. Runs of different boots are therefore never known to be of one host.
+cloned: everything else known of the machine must be equal too. A host identity is made from the system's machine-id,
+which images carry to every copy: different ones are different hosts, equal ones prove nothing. Runs of different boots
+are therefore never known to be of one host.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def _refuse_output(value: str | None) -> None:
 )
 @make_option(
     "--max-minutes",
-    "With --until: begin no further round after so many minutes.",
+    "With --until: start no further round after this many minutes.",
     click.FloatRange(min=0, min_open=True),
     metavar="MINUTES",
 )

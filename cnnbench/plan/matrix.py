@@ -71,8 +71,8 @@ def make_plan(
     allowed. `project` turns jobs of the job clock into steady ones of the same length (not one with pre-training: its
     two phases have different steps). A cell that its device cannot do is planned too, and its worker reports why not. A
     `world` swept together with `all` ends at what there is. `copies` (a number or `all`) plans every job as so many
-    copies at once, each on a separate device or separate cores, and no job of several ranks. With `nodes` a job of
-    several ranks has equally many on each of so many machines like this one.
+    copies at once, each on a separate device or separate cores, and no job of several ranks. `nodes` spreads the
+    ranks of a job evenly over that many machines like this one.
 
     Raises UsageError for an invalid filter, a projection from too few rounds, or more processes than there is room for.
     """

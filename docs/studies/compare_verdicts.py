@@ -43,7 +43,7 @@ NOISE_TEXTS = (
     "- two modes 12 % apart: a process is in the slow one with probability 1/2.",
     "- AR(1): runs differ only because neighbouring processes are alike, as much as three of a run show it.",
     "- drift 5 % per hour: runs start at any time of the hours in which that drift adds up to the run SD.",
-    "- each machine its own run SD: drawn anew for every comparison, as uncertain as its degrees of freedom say.",
+    "- each machine has its own run SD, drawn again for every comparison and as uncertain as its degrees of freedom say.",
     "- two hosts: each run is on one of two hosts instead of having a normal effect.",
 )
 

@@ -90,7 +90,7 @@ class PassCount:
 
 
 def count_passes(model: SeedModel, seeds: int, paired: bool, tests: int, seed: int) -> PassCount:
-    """Simulate so many tests of a mode that is worse by exactly the margin."""
+    """Simulate that many tests of a mode that is worse by exactly the margin."""
     rng = random.Random(f"{seed} {model.name} {seeds} {paired}")
     first, passed = 0 if paired else seeds, 0
     for _ in range(tests):
